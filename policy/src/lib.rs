@@ -1,0 +1,8 @@
+//! Tollgate's pure core: the policy document, windows, lease arithmetic, decisions and wire types.
+//!
+//! No I/O, no clock, no randomness, no HTTP, no SQL: time is an argument, so the same code decides at the edge, in the
+//! control plane and in a test.
+
+pub mod document;
+pub mod subscription;
+pub mod wire;

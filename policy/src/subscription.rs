@@ -1,0 +1,76 @@
+//! Subscriptions, and which tier a subject has at a moment: a pure function that both sides share.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where a subscription is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SubscriptionState {
+    /// Paid, or granted.
+    #[default]
+    Active,
+    /// On trial; the tier is in force.
+    Trialing,
+    /// A payment failed; the tier is in force until `expires_at_ms`.
+    PastDue,
+    /// Cancelled; the tier is in force until `expires_at_ms`.
+    Cancelled,
+    /// Not yet paid; the tier is not in force.
+    Pending,
+    /// Paused; the tier is not in force.
+    Paused,
+    /// Over; the tier is not in force.
+    Expired,
+}
+
+/// What a subject has bought, as both sides need it to decide.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Subscription {
+    /// The tier bought.
+    pub tier: String,
+    /// Where it is in its life.
+    #[serde(default)]
+    pub state: SubscriptionState,
+    /// Start of the first billing period, Unix ms. Billing months count from here.
+    pub anchor_ms: i64,
+    /// From this moment (Unix ms) the tier is no longer in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at_ms: Option<i64>,
+    /// Maximums of this subject alone, by limit name; they replace the tier's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub overrides: BTreeMap<String, u64>,
+}
+
+impl Subscription {
+    /// Whether the tier is in force at `now_ms` (Unix ms). At the very moment of expiry it is not.
+    pub fn in_force(&self, now_ms: i64) -> bool {
+        let state = match self.state {
+            SubscriptionState::Active
+            | SubscriptionState::Trialing
+            | SubscriptionState::PastDue
+            | SubscriptionState::Cancelled => true,
+            SubscriptionState::Pending | SubscriptionState::Paused | SubscriptionState::Expired => false,
+        };
+        state && self.expires_at_ms.is_none_or(|end| now_ms < end)
+    }
+}
+
+/// The name of the tier in force for a subject at `now_ms`: that of its subscription, else the one its verified token
+/// claims (where the policy reads such a claim), else the policy's default. `None`: the subject has no tier at all.
+pub fn effective_tier<'a>(
+    subscription: Option<&'a Subscription>,
+    claimed: Option<&'a str>,
+    default: Option<&'a str>,
+    now_ms: i64,
+) -> Option<&'a str> {
+    match subscription {
+        Some(subscription) if subscription.in_force(now_ms) => Some(&subscription.tier),
+        // A claim must not outlive a subscription that ended: the token may be older than the end.
+        Some(_) => default,
+        None => claimed.or(default),
+    }
+}
