@@ -117,6 +117,13 @@ pub struct AccountAnswer {
     pub window: i64,
     /// Units granted to this session in all. Monotone.
     pub granted: u64,
+    /// What the control plane has merged of the edge's own numbers, so that an edge that dropped an idle subject's
+    /// record can pick it up again: without `returned` it would take units it gave back for its own.
+    pub returned: u64,
+    /// As in the report, merged.
+    pub taken: u64,
+    /// As in the report, merged.
+    pub freed: u64,
     /// Units of the limit that no edge holds, after this grant.
     pub unleased: u64,
     /// Other edges hold units that they do not use; they were asked for them, so asking again in a moment is worthwhile.

@@ -1,0 +1,394 @@
+//! The control plane's side of one subject: who holds how many units of what.
+//!
+//! In every state: Σ open (held, or used where that is more) + Σ charges of closed sessions ≤ N, checked where units are
+//! granted. A book is changed in one database transaction; it neither knows a clock nor which sessions are alive.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::terms::{TermKind, Terms};
+use crate::wire::{AccountAnswer, AccountReport};
+
+/// How long an asker is told to wait for units recalled from a session that does not answer, ms.
+pub const RECALL_PATIENCE_MS: i64 = 2_000;
+
+/// A session that answered a recall is not asked again for this long, ms.
+const RECALL_INTERVAL_MS: i64 = 500;
+
+/// How long after its end a window's account is kept for late reports, ms. Usage that comes later still reaches the
+/// ledger, which does not pass through here.
+pub const WINDOW_LATE_MS: i64 = 3_600_000;
+
+/// All accounts of one subject.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Book {
+    accounts: Vec<BookAccount>,
+}
+
+/// One limit in one window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct BookAccount {
+    limit: String,
+    window: i64,
+    /// End of a quota's window; none for a rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    end: Option<i64>,
+    /// Length of a rate's window.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    rest_ms: u64,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    open: BTreeMap<String, Holding>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    closed: BTreeMap<String, Closed>,
+    /// Units used by sessions whose final numbers are in.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    settled: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+struct Holding {
+    #[serde(rename = "g")]
+    granted: u64,
+    #[serde(rename = "r", default, skip_serializing_if = "is_zero")]
+    returned: u64,
+    #[serde(rename = "t", default, skip_serializing_if = "is_zero")]
+    taken: u64,
+    #[serde(rename = "f", default, skip_serializing_if = "is_zero")]
+    freed: u64,
+    #[serde(rename = "c", default, skip_serializing_if = "Recall::is_none")]
+    recall: Recall,
+}
+
+/// Where the recall of a session's idle units stands.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+enum Recall {
+    #[default]
+    None,
+    /// Wanted since then; the session has not been told in an answer yet.
+    Wanted(i64),
+    /// Told, wanted since then; its next report shows what it gave back.
+    Told(i64),
+    /// It reported after it had been told, at that moment.
+    Answered(i64),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Closed {
+    taken: u64,
+    freed: u64,
+    /// Units that stay charged until the final numbers come (a quota) or until `free_at` (a rate).
+    charge: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    free_at: Option<i64>,
+}
+
+/// What [`Book::sync`] answers.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct BookAnswer {
+    /// One for each account that this session has.
+    pub accounts: Vec<AccountAnswer>,
+    /// Sessions that must be told that units are recalled.
+    pub recalled: Vec<String>,
+}
+
+/// How a limit stands, for people.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Standing {
+    /// The limit's name.
+    pub limit: String,
+    /// The meter's name.
+    pub meter: String,
+    /// Start of the window, Unix ms; none for a rate.
+    pub window_start_ms: Option<i64>,
+    /// End of the window, Unix ms; none for a rate.
+    pub window_end_ms: Option<i64>,
+    /// Length of a rate's sliding window, ms.
+    pub sliding_ms: Option<u64>,
+    /// The maximum.
+    pub units: u64,
+    /// Units used in the window as far as reported (a quota; always 0 for a rate, whose units come back).
+    pub used: u64,
+    /// Units that edges hold and have not reported as used.
+    pub leased: u64,
+    /// Units that no edge holds.
+    pub unleased: u64,
+}
+
+impl Book {
+    /// Merges the report of an open session, grants within the limits, and answers each of its accounts.
+    pub fn sync(&mut self, session: &str, reports: &[AccountReport], terms: &Terms, now_ms: i64) -> BookAnswer {
+        let mut recalled = Vec::new();
+        self.accounts.iter_mut().for_each(|account| account.expire(now_ms));
+        for report in reports {
+            let term = terms.term(&report.limit);
+            let end = term.and_then(|term| term.window_end(report.window).ok());
+            let Some(at) = self.position(report, end, term.map(|t| &t.kind)) else {
+                continue;
+            };
+            let Some(account) = self.accounts.get_mut(at) else {
+                continue;
+            };
+            let holding = account.open.entry(session.to_owned()).or_default();
+            holding.merge(report);
+            holding.recall = match holding.recall {
+                Recall::Told(_) => Recall::Answered(now_ms),
+                other => other,
+            };
+            if let (Some(term), Some(_)) = (term, end) {
+                let wanted = report.want.saturating_sub(holding.granted);
+                account.grant(session, wanted, term.units, now_ms);
+                if account.open.get(session).is_some_and(|h| report.want > h.granted) {
+                    account.recall_for(session, now_ms, &mut recalled);
+                }
+            }
+        }
+        let accounts = self.accounts.iter_mut().filter_map(|account| {
+            let end = terms.term(&account.limit).map(|term| (term.window_end(account.window).is_ok(), term.units));
+            account.answer(session, end, now_ms)
+        });
+        let accounts = accounts.collect();
+        recalled.sort();
+        recalled.dedup();
+        BookAnswer { accounts, recalled }
+    }
+
+    /// Merges late numbers of a closed session. With `last` the edge says that it will never use the session again; only
+    /// then do they replace what the session forfeited.
+    pub fn settle(&mut self, session: &str, reports: &[AccountReport], last: bool) {
+        for report in reports {
+            let found = self.accounts.iter_mut().find(|a| a.limit == report.limit && a.window == report.window);
+            let Some(account) = found else {
+                continue;
+            };
+            let quota = account.end.is_some();
+            let Some(closed) = account.closed.get_mut(session) else {
+                continue;
+            };
+            closed.taken = closed.taken.max(report.taken);
+            closed.freed = closed.freed.max(report.freed);
+            if last && quota {
+                account.settled = account.settled.saturating_add(closed.taken.saturating_sub(closed.freed));
+                account.closed.remove(session);
+            }
+        }
+    }
+
+    /// The session was closed; it was last heard at `heard_ms` and may have used its leases for `lease_ttl_ms` (with any
+    /// margin for drifting clocks) after that. Repeating it changes nothing.
+    pub fn close(&mut self, session: &str, heard_ms: i64, lease_ttl_ms: u64) {
+        for account in &mut self.accounts {
+            let Some(holding) = account.open.remove(session) else {
+                continue;
+            };
+            let last_use_ms = heard_ms.saturating_add_unsigned(lease_ttl_ms);
+            let free_at = account.end.is_none().then(|| last_use_ms.saturating_add_unsigned(account.rest_ms));
+            let closed =
+                Closed { taken: holding.taken, freed: holding.freed, charge: holding.committed(), free_at };
+            account.closed.insert(session.to_owned(), closed);
+        }
+    }
+
+    /// The open sessions that this book knows.
+    pub fn sessions(&self) -> Vec<String> {
+        let mut sessions: Vec<String> = self.accounts.iter().flat_map(|a| a.open.keys().cloned()).collect();
+        sessions.sort();
+        sessions.dedup();
+        sessions
+    }
+
+    /// Forgets what can no longer matter at `now_ms`.
+    pub fn prune(&mut self, now_ms: i64) {
+        for account in &mut self.accounts {
+            account.expire(now_ms);
+        }
+        self.accounts.retain(|account| match account.end {
+            Some(end_ms) => now_ms < end_ms.saturating_add(WINDOW_LATE_MS),
+            None => !(account.open.is_empty() && account.closed.is_empty()),
+        });
+    }
+
+    /// How each limit of `terms` stands at `now_ms`.
+    pub fn standings(&self, terms: &Terms, now_ms: i64) -> Vec<Standing> {
+        terms
+            .limits
+            .iter()
+            .map(|term| {
+                let (window, sliding_ms) = match &term.kind {
+                    TermKind::Quota(windows) => (windows.first().copied(), None),
+                    TermKind::Rate { window_ms } => (None, Some(*window_ms)),
+                };
+                let start_ms = window.map_or(0, |w| w.start_ms);
+                let found = self.accounts.iter().find(|a| a.limit == term.limit && a.window == start_ms);
+                let committed = found.map_or(0, |account| account.committed(now_ms));
+                let used = found.filter(|a| a.end.is_some()).map_or(0, BookAccount::used);
+                Standing {
+                    limit: term.limit.clone(),
+                    meter: term.meter.clone(),
+                    window_start_ms: window.map(|w| w.start_ms),
+                    window_end_ms: window.map(|w| w.end_ms),
+                    sliding_ms,
+                    units: term.units,
+                    used,
+                    leased: committed.saturating_sub(used),
+                    unleased: term.units.saturating_sub(committed),
+                }
+            })
+            .collect()
+    }
+
+    /// Units of a limit's window that are held or charged: what must never exceed its maximum.
+    pub fn committed(&self, limit: &str, window: i64, now_ms: i64) -> u64 {
+        let found = self.accounts.iter().find(|a| a.limit == limit && a.window == window);
+        found.map_or(0, |account| account.committed(now_ms))
+    }
+
+    /// The position of the report's account. Opened only where units may be granted now; `end` is then its window's end.
+    fn position(
+        &mut self,
+        report: &AccountReport,
+        end: Option<Option<i64>>,
+        kind: Option<&TermKind>,
+    ) -> Option<usize> {
+        let found = self.accounts.iter().position(|a| a.limit == report.limit && a.window == report.window);
+        let rest_ms = match kind {
+            Some(TermKind::Rate { window_ms }) => *window_ms,
+            _ => 0,
+        };
+        if let Some(at) = found {
+            if let Some(account) = self.accounts.get_mut(at) {
+                // A policy may lengthen a rate's window while units of it are out.
+                account.rest_ms = account.rest_ms.max(rest_ms);
+            }
+            return Some(at);
+        }
+        let end = end?;
+        self.accounts.push(BookAccount {
+            limit: report.limit.clone(),
+            window: report.window,
+            end,
+            rest_ms,
+            open: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            settled: 0,
+        });
+        Some(self.accounts.len() - 1)
+    }
+}
+
+impl BookAccount {
+    fn expire(&mut self, now_ms: i64) {
+        self.closed.retain(|_, closed| closed.free_at.is_none_or(|free_at| now_ms < free_at));
+    }
+
+    fn committed(&self, now_ms: i64) -> u64 {
+        let open = self.open.values().fold(0_u64, |sum, h| sum.saturating_add(h.committed()));
+        let closed = self.closed.values().filter(|c| c.free_at.is_none_or(|free_at| now_ms < free_at));
+        closed.fold(open, |sum, c| sum.saturating_add(c.charge)).saturating_add(self.settled)
+    }
+
+    fn used(&self) -> u64 {
+        let open = self.open.values().fold(0_u64, |sum, h| sum.saturating_add(h.used()));
+        self.closed.values().fold(open, |sum, c| sum.saturating_add(c.charge)).saturating_add(self.settled)
+    }
+
+    /// Grants within the limit. Alone, an edge gets most of what is free, so that it need not come again soon; among
+    /// others a falling share, down to single units.
+    fn grant(&mut self, session: &str, wanted: u64, units: u64, now_ms: i64) {
+        if wanted == 0 {
+            return;
+        }
+        let free = units.saturating_sub(self.committed(now_ms));
+        let others = self.open.iter().any(|(id, h)| id != session && h.committed() > 0);
+        let share = if others { (free / 4).max(wanted.min(free / 2)).max(1) } else { wanted.max(free - free / 8) };
+        if let Some(holding) = self.open.get_mut(session) {
+            holding.granted = holding.granted.saturating_add(share.min(free));
+        }
+    }
+
+    /// The session wants more than there is: what other sessions hold and do not use is recalled.
+    fn recall_for(&mut self, session: &str, now_ms: i64, recalled: &mut Vec<String>) {
+        for (id, holding) in &mut self.open {
+            let idle = if self.end.is_some() { holding.committed() - holding.used() } else { holding.held() };
+            if id == session || idle == 0 {
+                continue;
+            }
+            let ask = match holding.recall {
+                Recall::None => true,
+                Recall::Answered(at_ms) => now_ms.saturating_sub(at_ms) >= RECALL_INTERVAL_MS,
+                // Told and silent: the message, or the session, may be lost.
+                Recall::Wanted(at_ms) | Recall::Told(at_ms) => {
+                    now_ms.saturating_sub(at_ms) >= RECALL_PATIENCE_MS
+                }
+            };
+            if ask {
+                holding.recall = Recall::Wanted(now_ms);
+                recalled.push(id.clone());
+            }
+        }
+    }
+
+    /// What `session` is told. `term`: whether units of this window may be granted now, and the maximum.
+    fn answer(&mut self, session: &str, term: Option<(bool, u64)>, now_ms: i64) -> Option<AccountAnswer> {
+        let unleased = match term {
+            Some((true, units)) => units.saturating_sub(self.committed(now_ms)),
+            _ => 0,
+        };
+        let pending = self.open.iter().any(|(id, holding)| {
+            id != session
+                && matches!(holding.recall, Recall::Wanted(at_ms) | Recall::Told(at_ms)
+                    if now_ms.saturating_sub(at_ms) < RECALL_PATIENCE_MS)
+        });
+        let holding = self.open.get_mut(session)?;
+        let recall = match holding.recall {
+            Recall::Wanted(at_ms) => {
+                holding.recall = Recall::Told(at_ms);
+                true
+            }
+            _ => false,
+        };
+        Some(AccountAnswer {
+            limit: self.limit.clone(),
+            window: self.window,
+            granted: holding.granted,
+            returned: holding.returned,
+            taken: holding.taken,
+            freed: holding.freed,
+            unleased,
+            pending,
+            recall,
+        })
+    }
+}
+
+impl Holding {
+    fn merge(&mut self, report: &AccountReport) {
+        self.returned = self.returned.max(report.returned);
+        self.taken = self.taken.max(report.taken);
+        self.freed = self.freed.max(report.freed);
+    }
+
+    fn held(&self) -> u64 {
+        self.granted.saturating_sub(self.returned)
+    }
+
+    fn used(&self) -> u64 {
+        self.taken.saturating_sub(self.freed)
+    }
+
+    /// Held, or used where that is more: an edge that admits while the control plane is away runs into debt.
+    fn committed(&self) -> u64 {
+        self.held().max(self.used())
+    }
+}
+
+impl Recall {
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
