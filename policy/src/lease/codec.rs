@@ -77,6 +77,7 @@ fn write(record: &Record, out: &mut Vec<u8>) {
     out.extend_from_slice(&[0; 4]);
     put_bytes(out, record.subject.as_bytes());
     out.extend_from_slice(&record.session.0);
+    put_u64(out, record.born_ms);
     out.push(u8::from(record.known));
     put_u64(out, record.subscription_revision);
     put_bytes(out, &record.subscription);
@@ -122,6 +123,7 @@ fn read(bytes: &[u8]) -> Result<Record, CorruptBucket> {
     let mut record = Record {
         subject: reader.string()?,
         session: SessionId(reader.array::<16>()?),
+        born_ms: reader.u64()?,
         known: reader.array::<1>()? == [1],
         subscription_revision: reader.u64()?,
         subscription: reader.bytes()?.to_vec(),

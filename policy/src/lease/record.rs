@@ -41,6 +41,9 @@ pub struct Record {
     pub subject: String,
     /// The session that the numbers belong to.
     pub session: SessionId,
+    /// When this record was made (monotonic ms). An answer is merged only into the record whose report it answers: one
+    /// that was dropped and made anew in between may have given units back that the old answer still counts.
+    pub born_ms: u64,
     /// The control plane has answered for this subject in this session.
     pub known: bool,
     /// Rises with each change of the subscription.
@@ -57,8 +60,8 @@ pub struct Record {
 
 impl Record {
     /// An empty record.
-    pub fn new(subject: &str, session: SessionId) -> Self {
-        Self { subject: subject.to_owned(), session, ..Self::default() }
+    pub fn new(subject: &str, session: SessionId, born_ms: u64) -> Self {
+        Self { subject: subject.to_owned(), session, born_ms, ..Self::default() }
     }
 
     /// The subscription, or `None` when there is none (or the bytes are not one, which only a fault could cause).
