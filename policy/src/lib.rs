@@ -4,5 +4,6 @@
 //! control plane and in a test.
 
 pub mod document;
+pub mod jwt;
 pub mod subscription;
 pub mod wire;
