@@ -6,4 +6,5 @@
 pub mod document;
 pub mod jwt;
 pub mod subscription;
+pub mod window;
 pub mod wire;

@@ -1,0 +1,426 @@
+//! Windows, by example where clocks are set, and by property everywhere.
+
+use expect_test::{Expect, expect};
+use proptest::prelude::*;
+
+use super::*;
+
+fn period(name: &str, zone: &str) -> Period {
+    let zone = (name != "billing_month").then_some(zone);
+    Period::new(name, zone).unwrap()
+}
+
+fn ms(text: &str) -> i64 {
+    text.parse::<Timestamp>().unwrap().as_millisecond()
+}
+
+fn shown(period: &Period, moment_ms: i64) -> String {
+    let zone = match period {
+        Period::Hour(zone) | Period::Day(zone) | Period::Month(zone) => zone.clone(),
+        Period::BillingMonth => TimeZone::UTC,
+    };
+    timestamp(moment_ms).to_zoned(zone).strftime("%F %T%:z").to_string()
+}
+
+/// Shows the windows one after another from the one that contains `from`, each by its start and length in minutes.
+fn check(name: &str, zone: &str, from: &str, count: usize, expected: Expect) {
+    let period = period(name, zone);
+    let mut now_ms = ms(from);
+    let mut lines = String::new();
+    for _ in 0..count {
+        let window = period.window_at(now_ms, 0);
+        let minutes = (window.end_ms - window.start_ms) as f64 / 60_000.0;
+        lines += &format!("{} for {minutes}\n", shown(&period, window.start_ms));
+        now_ms = window.end_ms;
+    }
+    expected.assert_eq(&lines);
+}
+
+/// Shows the starts of billing months around `now`.
+fn check_billing(anchor: &str, now: &str, count: usize, expected: Expect) {
+    let mut now_ms = ms(now);
+    let mut lines = String::new();
+    for _ in 0..count {
+        let window = Period::BillingMonth.window_at(now_ms, ms(anchor));
+        lines += &format!("{}\n", shown(&Period::BillingMonth, window.start_ms));
+        now_ms = window.end_ms;
+    }
+    expected.assert_eq(&lines);
+}
+
+#[test]
+fn days_where_clocks_are_set_have_23_and_25_hours() {
+    check(
+        "day",
+        "Europe/Berlin",
+        "2026-03-28T12:00:00Z",
+        3,
+        expect![[r#"
+        2026-03-28 00:00:00+01:00 for 1440
+        2026-03-29 00:00:00+01:00 for 1380
+        2026-03-30 00:00:00+02:00 for 1440
+    "#]],
+    );
+    check(
+        "day",
+        "Europe/Berlin",
+        "2026-10-24T12:00:00Z",
+        3,
+        expect![[r#"
+        2026-10-24 00:00:00+02:00 for 1440
+        2026-10-25 00:00:00+02:00 for 1500
+        2026-10-26 00:00:00+01:00 for 1440
+    "#]],
+    );
+    check(
+        "day",
+        "UTC",
+        "2026-03-28T23:59:59.999Z",
+        2,
+        expect![[r#"
+        2026-03-28 00:00:00+00:00 for 1440
+        2026-03-29 00:00:00+00:00 for 1440
+    "#]],
+    );
+}
+
+#[test]
+fn a_day_that_lacks_its_midnight_starts_when_clocks_are_set() {
+    check(
+        "day",
+        "America/Sao_Paulo",
+        "2018-11-03T12:00:00Z",
+        3,
+        expect![[r#"
+        2018-11-03 00:00:00-03:00 for 1440
+        2018-11-04 01:00:00-02:00 for 1380
+        2018-11-05 00:00:00-02:00 for 1440
+    "#]],
+    );
+    // Set forward from 23:30 to 00:30: the day starts half an hour late, not a whole one.
+    check(
+        "day",
+        "America/Toronto",
+        "1919-03-30T12:00:00Z",
+        3,
+        expect![[r#"
+        1919-03-30 00:00:00-05:00 for 1410
+        1919-03-31 00:30:00-04:00 for 1410
+        1919-04-01 00:00:00-04:00 for 1440
+    "#]],
+    );
+}
+
+#[test]
+fn a_midnight_that_comes_twice_starts_one_day() {
+    check(
+        "day",
+        "America/Havana",
+        "2026-10-31T12:00:00Z",
+        3,
+        expect![[r#"
+        2026-10-31 00:00:00-04:00 for 1440
+        2026-11-01 00:00:00-04:00 for 1500
+        2026-11-02 00:00:00-05:00 for 1440
+    "#]],
+    );
+    // Set back at 00:01 to 23:01 of the day before.
+    check(
+        "day",
+        "America/Goose_Bay",
+        "2010-11-06T12:00:00Z",
+        3,
+        expect![[r#"
+        2010-11-06 00:00:00-03:00 for 1440
+        2010-11-07 00:00:00-03:00 for 1500
+        2010-11-08 00:00:00-04:00 for 1440
+    "#]],
+    );
+}
+
+#[test]
+fn a_date_that_a_zone_skipped_has_no_window() {
+    check(
+        "day",
+        "Pacific/Apia",
+        "2011-12-29T12:00:00Z",
+        3,
+        expect![[r#"
+        2011-12-29 00:00:00-10:00 for 1440
+        2011-12-31 00:00:00+14:00 for 1440
+        2012-01-01 00:00:00+14:00 for 1440
+    "#]],
+    );
+}
+
+#[test]
+fn hours_follow_the_zones_clock() {
+    check(
+        "hour",
+        "Asia/Kolkata",
+        "2026-01-01T00:00:00Z",
+        2,
+        expect![[r#"
+        2026-01-01 05:00:00+05:30 for 60
+        2026-01-01 06:00:00+05:30 for 60
+    "#]],
+    );
+    check(
+        "hour",
+        "Asia/Kathmandu",
+        "2026-01-01T00:00:00Z",
+        2,
+        expect![[r#"
+        2026-01-01 05:00:00+05:45 for 60
+        2026-01-01 06:00:00+05:45 for 60
+    "#]],
+    );
+}
+
+#[test]
+fn an_hour_that_the_clock_shows_twice_is_two_hours() {
+    check(
+        "hour",
+        "Europe/Berlin",
+        "2026-10-24T23:30:00Z",
+        4,
+        expect![[r#"
+        2026-10-25 01:00:00+02:00 for 60
+        2026-10-25 02:00:00+02:00 for 60
+        2026-10-25 02:00:00+01:00 for 60
+        2026-10-25 03:00:00+01:00 for 60
+    "#]],
+    );
+    check(
+        "hour",
+        "Europe/Berlin",
+        "2026-03-29T00:30:00Z",
+        3,
+        expect![[r#"
+        2026-03-29 01:00:00+01:00 for 60
+        2026-03-29 03:00:00+02:00 for 60
+        2026-03-29 04:00:00+02:00 for 60
+    "#]],
+    );
+}
+
+#[test]
+fn half_an_hour_that_clocks_are_set_by_is_a_short_window() {
+    check(
+        "hour",
+        "Australia/Lord_Howe",
+        "2026-04-04T14:00:00Z",
+        4,
+        expect![[r#"
+        2026-04-05 01:00:00+11:00 for 60
+        2026-04-05 01:30:00+10:30 for 30
+        2026-04-05 02:00:00+10:30 for 60
+        2026-04-05 03:00:00+10:30 for 60
+    "#]],
+    );
+    check(
+        "hour",
+        "Australia/Lord_Howe",
+        "2026-10-03T14:30:00Z",
+        4,
+        expect![[r#"
+        2026-10-04 01:00:00+10:30 for 60
+        2026-10-04 02:30:00+11:00 for 30
+        2026-10-04 03:00:00+11:00 for 60
+        2026-10-04 04:00:00+11:00 for 60
+    "#]],
+    );
+}
+
+#[test]
+fn months_start_at_the_zones_midnight() {
+    check(
+        "month",
+        "America/New_York",
+        "2024-02-10T00:00:00Z",
+        3,
+        expect![[r#"
+        2024-02-01 00:00:00-05:00 for 41760
+        2024-03-01 00:00:00-05:00 for 44580
+        2024-04-01 00:00:00-04:00 for 43200
+    "#]],
+    );
+    check(
+        "month",
+        "Asia/Tokyo",
+        "2025-12-31T15:00:00Z",
+        2,
+        expect![[r#"
+        2026-01-01 00:00:00+09:00 for 44640
+        2026-02-01 00:00:00+09:00 for 40320
+    "#]],
+    );
+    check(
+        "month",
+        "Asia/Tokyo",
+        "2025-12-31T14:59:59.999Z",
+        1,
+        expect![[r#"
+        2025-12-01 00:00:00+09:00 for 44640
+    "#]],
+    );
+}
+
+#[test]
+fn a_billing_month_from_the_31st_does_not_drift() {
+    check_billing(
+        "2026-01-31T10:20:30Z",
+        "2026-01-31T10:20:30Z",
+        5,
+        expect![[r#"
+        2026-01-31 10:20:30+00:00
+        2026-02-28 10:20:30+00:00
+        2026-03-31 10:20:30+00:00
+        2026-04-30 10:20:30+00:00
+        2026-05-31 10:20:30+00:00
+    "#]],
+    );
+    check_billing(
+        "2024-01-30T00:00:00Z",
+        "2024-02-10T00:00:00Z",
+        4,
+        expect![[r#"
+        2024-01-30 00:00:00+00:00
+        2024-02-29 00:00:00+00:00
+        2024-03-30 00:00:00+00:00
+        2024-04-30 00:00:00+00:00
+    "#]],
+    );
+}
+
+#[test]
+fn a_billing_month_from_a_leap_day_returns_to_it() {
+    check_billing(
+        "2024-02-29T00:00:00Z",
+        "2025-01-30T00:00:00Z",
+        3,
+        expect![[r#"
+        2025-01-29 00:00:00+00:00
+        2025-02-28 00:00:00+00:00
+        2025-03-29 00:00:00+00:00
+    "#]],
+    );
+    check_billing(
+        "2024-02-29T00:00:00Z",
+        "2028-02-20T00:00:00Z",
+        2,
+        expect![[r#"
+        2028-01-29 00:00:00+00:00
+        2028-02-29 00:00:00+00:00
+    "#]],
+    );
+}
+
+#[test]
+fn billing_months_reach_back_before_their_anchor() {
+    check_billing(
+        "2026-05-31T12:00:00Z",
+        "2025-02-28T11:59:59.999Z",
+        3,
+        expect![[r#"
+        2025-01-31 12:00:00+00:00
+        2025-02-28 12:00:00+00:00
+        2025-03-31 12:00:00+00:00
+    "#]],
+    );
+}
+
+#[test]
+fn a_zone_has_one_meaning_however_it_is_spelled() {
+    assert_eq!(Period::new("day", Some("UTC")), Period::new("day", None));
+    assert_eq!(period("day", "europe/berlin"), period("day", "Europe/Berlin"));
+    assert_ne!(period("day", "Europe/Paris"), period("day", "Europe/Berlin"));
+}
+
+#[test]
+fn time_outside_the_calendar_is_one_window_on_each_side() {
+    for period in [period("hour", "UTC"), period("day", "UTC"), period("month", "UTC"), Period::BillingMonth]
+    {
+        let before = Window { start_ms: i64::MIN, end_ms: CALENDAR_START_MS };
+        let after = Window { start_ms: CALENDAR_END_MS, end_ms: i64::MAX };
+        assert_eq!(period.window_at(i64::MIN, i64::MAX), before);
+        assert_eq!(period.window_at(CALENDAR_START_MS - 1, i64::MIN), before);
+        assert_eq!(period.window_at(CALENDAR_START_MS, i64::MIN).start_ms, CALENDAR_START_MS);
+        assert_eq!(period.window_at(CALENDAR_END_MS - 1, i64::MAX).end_ms, CALENDAR_END_MS);
+        assert_eq!(period.window_at(CALENDAR_END_MS, 0), after);
+        assert_eq!(period.window_at(i64::MAX, i64::MIN), after);
+    }
+}
+
+const ZONES: &[&str] = &[
+    "UTC",
+    "Europe/Berlin",
+    "Europe/Dublin",
+    "America/New_York",
+    "America/Sao_Paulo",
+    "America/Havana",
+    "America/Goose_Bay",
+    "America/St_Johns",
+    "America/Toronto",
+    "America/Juneau",
+    "Asia/Kolkata",
+    "Asia/Kathmandu",
+    "Asia/Manila",
+    "Africa/Casablanca",
+    "Africa/Monrovia",
+    "Antarctica/Troll",
+    "Antarctica/Casey",
+    "Australia/Lord_Howe",
+    "Pacific/Apia",
+    "Pacific/Chatham",
+    "Pacific/Kwajalein",
+];
+
+fn periods() -> impl Strategy<Value = Period> {
+    (prop::sample::select(vec!["hour", "day", "month", "billing_month"]), prop::sample::select(ZONES))
+        .prop_map(|(name, zone)| period(name, zone))
+}
+
+/// Moments of every age, most of them of the years that systems live in, many of them next to a change of clocks.
+fn moments() -> impl Strategy<Value = i64> {
+    let near_change =
+        (prop::sample::select(ZONES), -3_000_000_000_000..4_000_000_000_000_i64, -9_000_000..9_000_000_i64)
+            .prop_map(|(zone, from_ms, delta_ms)| {
+                let zone = TimeZoneDatabase::bundled().get(zone).unwrap();
+                let change = zone.following(timestamp(from_ms)).next();
+                change.map_or(from_ms, |change| change.timestamp().as_millisecond()) + delta_ms
+            });
+    prop_oneof![
+        4 => near_change,
+        3 => 0..4_000_000_000_000_i64,
+        2 => CALENDAR_START_MS - 10..CALENDAR_END_MS + 10,
+        1 => any::<i64>(),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+    #[test]
+    fn windows_divide_time(period in periods(), now_ms in moments(), anchor_ms in moments(), part in 0.0..1.0_f64) {
+        let window = period.window_at(now_ms, anchor_ms);
+        prop_assert!(window.start_ms <= now_ms && (now_ms < window.end_ms || now_ms == i64::MAX));
+        // Every moment within it gives the same window; `part` of its length picks one besides its ends.
+        let within_ms = window.start_ms.saturating_add(((window.end_ms.saturating_sub(window.start_ms)) as f64 * part) as i64);
+        for moment_ms in [window.start_ms, within_ms.min(window.end_ms - 1), window.end_ms - 1] {
+            prop_assert_eq!(period.window_at(moment_ms, anchor_ms), window);
+        }
+        prop_assert_eq!(period.window_at(window.end_ms, anchor_ms).start_ms.min(CALENDAR_END_MS), window.end_ms.min(CALENDAR_END_MS));
+        if window.start_ms > i64::MIN {
+            prop_assert_eq!(period.window_at(window.start_ms - 1, anchor_ms).end_ms, window.start_ms);
+        }
+    }
+
+    #[test]
+    fn no_hour_is_longer_than_an_hour(zone in prop::sample::select(ZONES), now_ms in moments()) {
+        let window = period("hour", zone).window_at(now_ms, 0);
+        if (CALENDAR_START_MS..CALENDAR_END_MS).contains(&now_ms) {
+            prop_assert!(window.end_ms - window.start_ms <= HOUR_MS);
+        }
+    }
+}
