@@ -5,6 +5,7 @@
 
 pub mod document;
 pub mod jwt;
+pub mod path;
 pub mod subscription;
 pub mod window;
 pub mod wire;
