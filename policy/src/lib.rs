@@ -3,9 +3,13 @@
 //! No I/O, no clock, no randomness, no HTTP, no SQL: time is an argument, so the same code decides at the edge, in the
 //! control plane and in a test.
 
+pub mod compile;
 pub mod document;
 pub mod jwt;
+pub mod limit;
 pub mod path;
+mod route;
+pub mod status;
 pub mod subscription;
 pub mod window;
 pub mod wire;

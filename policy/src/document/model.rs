@@ -192,15 +192,39 @@ pub struct Route {
     /// HTTP methods, in capitals. Empty: any.
     #[serde(default)]
     pub methods: Vec<String>,
-    /// Path template: `{name}` stands for one segment, a last `{*name}` for the rest, e.g. `/v1/items/{id}`.
+    /// Path template: `{name}` stands for one segment, a last `{*name}` for the rest (one segment or more), e.g.
+    /// `/v1/items/{id}`. One slash at the end of a request's path makes no difference.
     pub path: String,
-    /// What holds for requests that match.
-    #[serde(flatten)]
-    pub rules: RouteRules,
+    /// Whether a token is needed.
+    #[serde(default)]
+    pub auth: Auth,
+    /// Units that one request costs, by meter.
+    #[serde(default)]
+    pub charges: BTreeMap<String, u64>,
+    /// Features that the caller's tier must have.
+    #[serde(default)]
+    pub features: Vec<String>,
+    /// Response statuses that give quota units back, as single statuses (`"404"`), classes (`5xx`) or ranges (`"500-503"`).
+    #[serde(default = "default_refund")]
+    pub refund: Vec<String>,
+}
+
+impl Route {
+    /// What holds for requests that match. The fields stand in [`Route`] itself because serde's `flatten` would let
+    /// unknown fields pass.
+    pub fn rules(&self) -> RouteRules {
+        RouteRules {
+            auth: self.auth,
+            charges: self.charges.clone(),
+            features: self.features.clone(),
+            refund: self.refund.clone(),
+        }
+    }
 }
 
 /// What holds for the requests of a route.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct RouteRules {
     /// Whether a token is needed.
     #[serde(default)]
@@ -222,7 +246,12 @@ fn default_refund() -> Vec<String> {
 
 impl Default for RouteRules {
     fn default() -> Self {
-        Self { auth: Auth::default(), charges: BTreeMap::new(), features: Vec::new(), refund: default_refund() }
+        Self {
+            auth: Auth::default(),
+            charges: BTreeMap::new(),
+            features: Vec::new(),
+            refund: default_refund(),
+        }
     }
 }
 
