@@ -1,7 +1,8 @@
 //! Windows, by example where clocks are set, and by property everywhere.
 
+mod properties;
+
 use expect_test::{Expect, expect};
-use proptest::prelude::*;
 
 use super::*;
 
@@ -349,78 +350,5 @@ fn time_outside_the_calendar_is_one_window_on_each_side() {
         assert_eq!(period.window_at(CALENDAR_END_MS - 1, i64::MAX).end_ms, CALENDAR_END_MS);
         assert_eq!(period.window_at(CALENDAR_END_MS, 0), after);
         assert_eq!(period.window_at(i64::MAX, i64::MIN), after);
-    }
-}
-
-const ZONES: &[&str] = &[
-    "UTC",
-    "Europe/Berlin",
-    "Europe/Dublin",
-    "America/New_York",
-    "America/Sao_Paulo",
-    "America/Havana",
-    "America/Goose_Bay",
-    "America/St_Johns",
-    "America/Toronto",
-    "America/Juneau",
-    "Asia/Kolkata",
-    "Asia/Kathmandu",
-    "Asia/Manila",
-    "Africa/Casablanca",
-    "Africa/Monrovia",
-    "Antarctica/Troll",
-    "Antarctica/Casey",
-    "Australia/Lord_Howe",
-    "Pacific/Apia",
-    "Pacific/Chatham",
-    "Pacific/Kwajalein",
-];
-
-fn periods() -> impl Strategy<Value = Period> {
-    (prop::sample::select(vec!["hour", "day", "month", "billing_month"]), prop::sample::select(ZONES))
-        .prop_map(|(name, zone)| period(name, zone))
-}
-
-/// Moments of every age, most of them of the years that systems live in, many of them next to a change of clocks.
-fn moments() -> impl Strategy<Value = i64> {
-    let near_change =
-        (prop::sample::select(ZONES), -3_000_000_000_000..4_000_000_000_000_i64, -9_000_000..9_000_000_i64)
-            .prop_map(|(zone, from_ms, delta_ms)| {
-                let zone = TimeZoneDatabase::bundled().get(zone).unwrap();
-                let change = zone.following(timestamp(from_ms)).next();
-                change.map_or(from_ms, |change| change.timestamp().as_millisecond()) + delta_ms
-            });
-    prop_oneof![
-        4 => near_change,
-        3 => 0..4_000_000_000_000_i64,
-        2 => CALENDAR_START_MS - 10..CALENDAR_END_MS + 10,
-        1 => any::<i64>(),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4_000))]
-
-    #[test]
-    fn windows_divide_time(period in periods(), now_ms in moments(), anchor_ms in moments(), part in 0.0..1.0_f64) {
-        let window = period.window_at(now_ms, anchor_ms);
-        prop_assert!(window.start_ms <= now_ms && (now_ms < window.end_ms || now_ms == i64::MAX));
-        // Every moment within it gives the same window; `part` of its length picks one besides its ends.
-        let within_ms = window.start_ms.saturating_add(((window.end_ms.saturating_sub(window.start_ms)) as f64 * part) as i64);
-        for moment_ms in [window.start_ms, within_ms.min(window.end_ms - 1), window.end_ms - 1] {
-            prop_assert_eq!(period.window_at(moment_ms, anchor_ms), window);
-        }
-        prop_assert_eq!(period.window_at(window.end_ms, anchor_ms).start_ms.min(CALENDAR_END_MS), window.end_ms.min(CALENDAR_END_MS));
-        if window.start_ms > i64::MIN {
-            prop_assert_eq!(period.window_at(window.start_ms - 1, anchor_ms).end_ms, window.start_ms);
-        }
-    }
-
-    #[test]
-    fn no_hour_is_longer_than_an_hour(zone in prop::sample::select(ZONES), now_ms in moments()) {
-        let window = period("hour", zone).window_at(now_ms, 0);
-        if (CALENDAR_START_MS..CALENDAR_END_MS).contains(&now_ms) {
-            prop_assert!(window.end_ms - window.start_ms <= HOUR_MS);
-        }
     }
 }
