@@ -9,7 +9,7 @@ use super::{CLAIM_BYTES_MAX, Caller, TokenFault};
 use crate::document::{ClaimNames, Issuer};
 
 /// The last second of the year 9999. A time beyond it is a mistake (often milliseconds where RFC 7519 2 wants seconds).
-const NUMERIC_DATE_MAX_S: i64 = 253_402_300_799;
+const NUMERIC_DATE_MAX_S: f64 = 253_402_300_799.0;
 
 /// What an issuer's tokens must say.
 #[derive(Debug, Clone)]
@@ -132,13 +132,9 @@ fn identifier(claims: &Value, name: Option<&str>, what: &'static str) -> Result<
 /// A NumericDate (RFC 7519 2: seconds, perhaps with a fraction) in Unix ms; what is finer is dropped.
 fn time_ms(claims: &Value, name: &str, what: &'static str) -> Result<Option<i64>, TokenFault> {
     let Some(value) = claims.get(name) else { return Ok(None) };
-    let whole = value.as_i64().filter(|seconds| (0..=NUMERIC_DATE_MAX_S).contains(seconds));
-    if let Some(seconds) = whole {
-        return Ok(Some(seconds * 1_000));
-    }
     match value.as_f64() {
-        // In this range the product is exact to less than a millisecond, and fits.
-        Some(seconds) if value.is_f64() && (0.0..=NUMERIC_DATE_MAX_S as f64).contains(&seconds) => {
+        // In this range whole seconds are exact in an f64, and so is their product: it is below 2^53.
+        Some(seconds) if (0.0..=NUMERIC_DATE_MAX_S).contains(&seconds) => {
             Ok(Some((seconds * 1_000.0) as i64))
         }
         _ => Err(TokenFault::Claims(what)),

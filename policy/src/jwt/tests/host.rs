@@ -1,8 +1,10 @@
 //! A host that verifies as Envoy does: it gets an SPKI, a DER signature and a message, and reads them with parsers that
 //! are not ours.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use jsonwebtoken::DecodingKey;
-use jsonwebtoken::crypto::rust_crypto::DEFAULT_PROVIDER;
+use jsonwebtoken::jwk::ThumbprintHash;
 use jsonwebtoken::signature::Verifier;
 use p256::pkcs8::DecodePublicKey;
 use rsa::{Pkcs1v15Sign, RsaPublicKey};
@@ -124,20 +126,29 @@ fn numbers_out_of_range_are_refused_by_both() {
     }
 }
 
+/// The one test that installs a host: a process has one, and keeps the first.
 #[test]
-fn installing_again_changes_nothing_and_jsonwebtoken_asks_us() {
+fn the_first_host_installed_is_asked_by_us_and_by_jsonwebtoken() {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
     install(None);
+    install(Some(|hash, spki, signature, message| {
+        ASKED.fetch_add(1, Ordering::Relaxed);
+        fake(hash, spki, signature, message)
+    }));
+    install(Some(|_, _, _, _| Some(false)));
     install(None);
     let token = draft("ES256", "p256").sign();
+    assert!(KEYRING.verify(token.as_bytes(), NOW_MS).is_ok());
+    assert_eq!(ASKED.load(Ordering::Relaxed), 1);
     let (message, signature) = token.rsplit_once('.').expect("a token");
     let key = key(Algorithm::ES256);
-    assert!(
-        jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key, Algorithm::ES256)
-            .expect("it can tell")
-    );
-    assert!(PROVIDER.install_default().is_err_and(|refused| std::ptr::eq(refused, &PROVIDER)));
-    let digest = (PROVIDER.key_utils.compute_digest)(b"x", jsonwebtoken::jwk::ThumbprintHash::SHA256);
-    let expected =
-        (DEFAULT_PROVIDER.key_utils.compute_digest)(b"x", jsonwebtoken::jwk::ThumbprintHash::SHA256);
-    assert_eq!(digest.ok(), expected.ok());
+    let verdict = jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key, Algorithm::ES256);
+    assert!(verdict.expect("it can tell"));
+    assert_eq!(ASKED.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn digests_are_rust_cryptos() {
+    let digest = (PROVIDER.key_utils.compute_digest)(b"x", ThumbprintHash::SHA256).expect("it digests");
+    assert_eq!(digest, Sha256::digest(b"x").to_vec());
 }
