@@ -1,1 +1,23 @@
-//! Tollgate in Envoy.
+//! Tollgate in Envoy: who calls, which tier he has, and whether this request may pass, decided inside the proxy.
+//!
+//! `envoy` alone names proxy-wasm; everything else speaks to the `host::Host` trait, and so runs natively in tests. The
+//! way of a request is `request` → `identity` → `admission` → `answer`; what happens off that way is `wait`, `sync` and
+//! `leader`.
+
+pub mod admission;
+pub mod answer;
+pub mod config;
+pub mod edge;
+#[cfg(target_os = "wasi")]
+mod envoy;
+pub mod host;
+pub mod identity;
+pub mod leader;
+pub mod metrics;
+pub mod records;
+pub mod request;
+pub mod session;
+pub mod shared;
+pub mod sync;
+pub mod verify;
+pub mod wait;

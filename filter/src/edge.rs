@@ -1,0 +1,487 @@
+//! One worker's part of an edge: its policy, its caches, its share of the session, and the requests that wait.
+//!
+//! Everything a request needs without a wait is here or in the subject's record. Calls to the control plane are made by
+//! the root context alone: the reply to a stream's own call is dropped when the stream is gone.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use tollgate_policy::compile::CompiledPolicy;
+use tollgate_policy::document::{OnControlPlaneLoss, PolicyDocument};
+use tollgate_policy::jwt::{Keyring, TokenFault};
+
+use crate::admission::{Mode, Outcome, Reservation};
+use crate::answer::Denial;
+use crate::config::{Config, ControlPlane};
+use crate::host::{Call, Host, Level, Now, Reply};
+use crate::identity::{Identity, Tokens};
+use crate::leader::Leader;
+use crate::metrics::Metrics;
+use crate::records::{Change, Records, Stuck};
+use crate::request::{Identified, Request};
+use crate::session::Session;
+use crate::shared::Shared;
+use crate::sync::{Effect, SyncInFlight};
+use crate::wait::{Cause, Waiter, Waiting};
+
+/// Period of the regular tick, ms.
+pub const TICK_MS: u64 = 250;
+
+/// A request that begins to wait is asked for this soon, ms: what comes within it shares one call.
+const SOON_MS: u64 = 1;
+
+/// How soon a question is repeated while units are being recalled from another edge, ms.
+const RECALL_RETRY_MS: u64 = 50;
+
+/// After a lost call nobody waits for another one for this long, ms.
+const LOST_MS: u64 = 500;
+
+/// Longest time that a sync may take, ms.
+const SYNC_TIMEOUT_MS: u64 = 1_500;
+
+/// One question for newer keys in this time, ms.
+const KEYS_INTERVAL_MS: u64 = 10_000;
+
+/// A policy in force, with its keys.
+pub struct Policy {
+    /// Ready to decide with.
+    pub compiled: CompiledPolicy,
+    /// Ready to verify with.
+    pub keyring: Keyring,
+    /// Names of the issuers, as the keyring counts them.
+    issuers: Vec<String>,
+}
+
+impl Policy {
+    /// Compiles a document; the error is a sentence for the log.
+    pub fn compile(document: &PolicyDocument, revision: u64) -> Result<Self, String> {
+        let compiled = CompiledPolicy::compile(document, revision)
+            .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+        let keyring = Keyring::from_issuers(&document.issuers).map_err(|faults| {
+            faults.iter().map(|(path, text)| format!("issuers{path}: {text}")).collect::<Vec<_>>().join("; ")
+        })?;
+        let issuers = document.issuers.iter().map(|issuer| issuer.issuer.clone()).collect();
+        Ok(Self { compiled, keyring, issuers })
+    }
+}
+
+/// A call that is on its way.
+#[derive(Debug)]
+pub enum InFlight {
+    /// Reports of subjects.
+    Sync(SyncInFlight),
+    /// The long poll.
+    Watch,
+    /// The policy.
+    Policy,
+    /// A question for newer keys; the answer comes as a policy.
+    Keys,
+}
+
+/// One worker's part of an edge.
+pub struct Edge {
+    /// The proxy.
+    pub host: Rc<dyn Host>,
+    config: Result<Config, String>,
+    policy: RefCell<Option<Rc<Policy>>>,
+    tokens: RefCell<Tokens>,
+    /// Subjects' records.
+    pub records: Records,
+    /// Whose leases these are.
+    pub session: Session,
+    /// Requests that wait.
+    pub waiting: Waiting,
+    /// What the edge counts of itself.
+    pub metrics: Metrics,
+    /// What all workers share besides records.
+    pub shared: Shared,
+    /// This worker's part in what one worker does for all.
+    pub leader: RefCell<Leader>,
+    touched: RefCell<HashSet<Rc<str>>>,
+    calls: RefCell<HashMap<u32, InFlight>>,
+    tick_ms: Cell<u64>,
+    duties_at_ms: Cell<u64>,
+    lost_until_ms: Cell<u64>,
+    keys_asked_at_ms: Cell<Option<u64>>,
+}
+
+impl Edge {
+    /// An edge of this plugin configuration. A bad one denies everything: refusing to start would let requests pass.
+    pub fn new(host: Rc<dyn Host>, configuration: &[u8]) -> Self {
+        let mut config = Config::parse(configuration);
+        let mut policy = None;
+        if let Ok(Config::Alone(document)) = &config {
+            match Policy::compile(document, 1) {
+                Ok(compiled) => policy = Some(Rc::new(compiled)),
+                Err(error) => config = Err(format!("the inline policy cannot be used: {error}")),
+            }
+        }
+        if let Err(error) = &config {
+            host.log(Level::Error, &format!("tollgate: denying every request: {error}"));
+        }
+        let id = host.random();
+        let edge = Self {
+            records: Records::open(&*host),
+            leader: RefCell::new(Leader::new(u64::from_le_bytes([
+                id[0], id[1], id[2], id[3], id[4], id[5], id[6], id[7],
+            ]))),
+            host,
+            config,
+            policy: RefCell::new(policy),
+            tokens: RefCell::default(),
+            session: Session::default(),
+            waiting: Waiting::default(),
+            metrics: Metrics::default(),
+            shared: Shared::default(),
+            touched: RefCell::default(),
+            calls: RefCell::default(),
+            tick_ms: Cell::new(0),
+            duties_at_ms: Cell::new(0),
+            lost_until_ms: Cell::new(0),
+            keys_asked_at_ms: Cell::new(None),
+        };
+        edge.session.join(&*edge.host);
+        // Nothing may be sent from here; the first tick comes with jitter, so that workers do not all come at once.
+        edge.tick(1 + u64::from(id[8]) / 16);
+        edge
+    }
+
+    /// The policy, or `Err(None)` while it has not arrived, or `Err(Some(_))` when it never will.
+    pub fn policy(&self) -> Result<Rc<Policy>, Option<Box<Denial>>> {
+        match (&*self.policy.borrow(), &self.config) {
+            (Some(policy), Ok(_)) => Ok(policy.clone()),
+            (None, Ok(_)) => Err(None),
+            (_, Err(_)) => Err(Some(Box::new(Denial::misconfigured()))),
+        }
+    }
+
+    /// Whether it stands alone.
+    pub fn is_alone(&self) -> bool {
+        matches!(self.config, Ok(Config::Alone(_)))
+    }
+
+    /// Whether leases may be used now.
+    pub fn lease_is_valid(&self, now: Now) -> bool {
+        self.is_alone() || self.session.is_valid(&*self.host, now)
+    }
+
+    /// Who calls.
+    pub fn identify(&self, policy: &Policy, token: &[u8], now: Now) -> Result<Rc<Identity>, TokenFault> {
+        self.tokens.borrow_mut().identify(&self.records, &policy.keyring, token, now.wall_ms)
+    }
+
+    /// Decides an identified request, in one read and one swap of its subject's record.
+    pub fn decide(&self, of: &Identified, mode: Mode, now: Now) -> Result<Outcome, Stuck> {
+        let question = Request::question(of, self, now);
+        let subject = &of.identity.subject;
+        Records::update(&*self.host, &of.identity.key, subject, |record| {
+            let anew = mode == Mode::Alone || mode == Mode::Debt;
+            let Some(mut record) = record.or_else(|| {
+                anew.then(|| tollgate_policy::lease::Record::new(subject, question.session, now.mono_ms))
+            }) else {
+                return (Change::Keep, Outcome::Ask);
+            };
+            let outcome = question.decide(&mut record, mode);
+            let change =
+                if matches!(outcome, Outcome::Admit { .. }) { Change::Put(record) } else { Change::Keep };
+            (change, outcome)
+        })
+    }
+
+    /// Gives back what a failed request took.
+    pub fn refund(&self, of: &Identified, reservation: &Reservation) {
+        let refunded =
+            Records::update(&*self.host, &of.identity.key, &of.identity.subject, |record| match record {
+                Some(mut record) => {
+                    reservation.refund(&of.policy.compiled, &mut record);
+                    (Change::Put(record), ())
+                }
+                None => (Change::Keep, ()),
+            });
+        // A record that cannot be written keeps the charge: never a free pass.
+        let _: Result<(), Stuck> = refunded;
+        self.touch(&of.identity);
+    }
+
+    /// The subject's numbers changed and are to be reported.
+    pub fn touch(&self, identity: &Identity) {
+        if self.is_alone() {
+            return;
+        }
+        let mut touched = self.touched.borrow_mut();
+        if !touched.contains(&identity.subject) {
+            touched.insert(identity.subject.clone());
+        }
+    }
+
+    /// Takes the subjects touched since the last time.
+    pub fn take_touched(&self) -> HashSet<Rc<str>> {
+        std::mem::take(&mut *self.touched.borrow_mut())
+    }
+
+    /// Asks for newer keys because of a token's unknown one; says whether waiting for them makes sense.
+    pub fn ask_for_keys(&self, policy: &Policy, fault: TokenFault, now: Now) -> bool {
+        let (TokenFault::UnknownKey { issuer }, false) = (fault, self.is_alone()) else {
+            return false;
+        };
+        let Some(name) = policy.issuers.get(issuer) else { return false };
+        match self.keys_asked_at_ms.get() {
+            // Those that come while the answer is on its way wait for it too.
+            Some(at_ms) if now.mono_ms < at_ms.saturating_add(KEYS_INTERVAL_MS) => {
+                now.mono_ms < at_ms.saturating_add(SYNC_TIMEOUT_MS)
+            }
+            _ => {
+                self.keys_asked_at_ms.set(Some(now.mono_ms));
+                self.shared.want_keys(name);
+                true
+            }
+        }
+    }
+
+    /// Makes the next tick come soon.
+    pub fn wake_soon(&self) {
+        self.tick(SOON_MS);
+    }
+
+    fn tick(&self, period_ms: u64) {
+        if self.tick_ms.get() != period_ms {
+            self.tick_ms.set(period_ms);
+            self.host.set_tick(period_ms);
+        }
+    }
+
+    /// This root context was replaced: no more ticks.
+    pub fn retire(&self) {
+        self.metrics.flush(&*self.host);
+        self.host.set_tick(0);
+    }
+
+    /// The root context's tick.
+    pub fn on_tick(&self) {
+        let now = self.host.now();
+        if now.mono_ms >= self.duties_at_ms.get() {
+            self.duties_at_ms.set(now.mono_ms + TICK_MS);
+            self.metrics.flush(&*self.host);
+            if self.control_plane().is_some() {
+                self.session.join(&*self.host);
+                self.load_policy();
+                self.lead(now);
+                if let Some(issuer) = self.shared.take_wanted_keys() {
+                    let body = serde_json::json!({ "issuer": issuer }).to_string();
+                    self.call("POST", "/edge/v1/keys", body.as_bytes(), InFlight::Keys);
+                }
+            }
+        }
+        self.serve_waiting(now);
+        // After a wake-up by a request the regular duties go on at their own pace.
+        self.tick(if self.waiting.is_empty() { TICK_MS } else { RECALL_RETRY_MS });
+    }
+
+    fn control_plane(&self) -> Option<&ControlPlane> {
+        match &self.config {
+            Ok(Config::Connected(control_plane)) => Some(control_plane),
+            _ => None,
+        }
+    }
+
+    /// Calls the control plane; false when the call could not be sent.
+    pub fn call(&self, method: &str, path: &str, body: &[u8], what: InFlight) -> bool {
+        let Some(ControlPlane { cluster, token }) = self.control_plane() else { return false };
+        let timeout_ms = match what {
+            InFlight::Watch => crate::leader::WATCH_TIMEOUT_MS,
+            _ => SYNC_TIMEOUT_MS,
+        };
+        match self.host.call(&Call { cluster, method, path, token, body, timeout_ms }) {
+            Ok(id) => {
+                self.calls.borrow_mut().insert(id, what);
+                true
+            }
+            Err(_) => {
+                self.lost(&what);
+                false
+            }
+        }
+    }
+
+    /// The control plane's reply to a call, or its loss.
+    pub fn on_reply(&self, token: u32, reply: Reply) {
+        let Some(what) = self.calls.borrow_mut().remove(&token) else { return };
+        let now = self.host.now();
+        let body = match reply {
+            Reply::Response { status: 200..=299, body } => body,
+            Reply::Response { status, body } => {
+                let text = String::from_utf8_lossy(body.get(..300).unwrap_or(&body)).into_owned();
+                self.complain(now, &format!("tollgate: the control plane answered {status}: {text}"));
+                return self.lose(&what, now);
+            }
+            Reply::Lost => return self.lose(&what, now),
+        };
+        match &what {
+            InFlight::Sync(sync) => match serde_json::from_slice(&body) {
+                Ok(response) => {
+                    self.metrics.add(&*self.host, "tollgate.syncs.ok", 1);
+                    self.leader.borrow_mut().heard(now, &response);
+                    let effects = self.apply_sync(sync, &response, now);
+                    for (subject, effect) in effects {
+                        self.on_effect(&subject, effect, now);
+                    }
+                    self.serve_waiting(now);
+                }
+                Err(error) => {
+                    self.complain(
+                        now,
+                        &format!("tollgate: the control plane's answer cannot be read: {error}"),
+                    );
+                    self.lose(&what, now);
+                }
+            },
+            InFlight::Watch => self.on_watch(&body, now),
+            InFlight::Policy => {
+                self.on_policy_answer();
+                self.on_policy(&body, now);
+            }
+            InFlight::Keys => {}
+        }
+    }
+
+    fn complain(&self, now: Now, message: &str) {
+        if self.leader.borrow_mut().may_complain(now) {
+            self.host.log(Level::Warn, message);
+        }
+    }
+
+    fn lost(&self, what: &InFlight) {
+        self.lose(what, self.host.now());
+    }
+
+    fn lose(&self, what: &InFlight, now: Now) {
+        self.leader.borrow_mut().lost(what, now);
+        if let InFlight::Sync(sync) = what {
+            self.metrics.add(&*self.host, "tollgate.syncs.lost", 1);
+            self.lost_until_ms.set(now.mono_ms + LOST_MS);
+            // Nothing is lost: the numbers are in the records, and are told again.
+            self.touched.borrow_mut().extend(sync.subjects().cloned());
+            for subject in sync.subjects() {
+                for waiter in self.waiting.take(|w| w.asked && w.cause == Cause::Subject(subject.clone())) {
+                    self.without_control_plane(&waiter, now);
+                }
+            }
+        }
+    }
+
+    fn on_effect(&self, subject: &Rc<str>, effect: Effect, now: Now) {
+        let (answered, pending) = match effect {
+            Effect::Merged { pending, gave_back } => {
+                if gave_back {
+                    self.leader.borrow_mut().sync_now(subject.clone());
+                    self.wake_soon();
+                }
+                (true, pending)
+            }
+            Effect::Again => (false, false),
+        };
+        for waiter in self.waiting.take(|waiter| waiter.cause == Cause::Subject(subject.clone())) {
+            self.host.select_stream(waiter.request.stream);
+            waiter.request.decide(now, Mode::Leased { valid: self.lease_is_valid(now) });
+            let retry_at_ms = now.mono_ms + if pending { RECALL_RETRY_MS } else { 0 };
+            self.waiting.resume(waiter.request.stream, &waiter, answered, retry_at_ms);
+        }
+    }
+
+    /// A new policy, or new keys: those that waited for it begin again.
+    pub fn on_new_policy(&self, policy: Rc<Policy>, now: Now) {
+        *self.policy.borrow_mut() = Some(policy);
+        self.tokens.borrow_mut().clear();
+        for waiter in self.waiting.take(|waiter| matches!(waiter.cause, Cause::Policy | Cause::Key)) {
+            self.host.select_stream(waiter.request.stream);
+            waiter.request.begin(now);
+            self.waiting.resume(waiter.request.stream, &waiter, false, now.mono_ms);
+        }
+    }
+
+    /// The revision of the policy in force, 0 without one.
+    pub fn policy_revision(&self) -> u64 {
+        self.policy.borrow().as_ref().map_or(0, |policy| policy.compiled.revision)
+    }
+
+    fn serve_waiting(&self, now: Now) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        for waiter in self.waiting.take(|waiter| waiter.is_late(now)) {
+            self.host.select_stream(waiter.request.stream);
+            match waiter.cause {
+                Cause::Policy => drop(waiter.request.deny(&Denial::no_policy(), None)),
+                Cause::Key => {
+                    let fault = TokenFault::UnknownKey { issuer: 0 };
+                    waiter.request.deny(&Denial::bad_token(fault), None);
+                }
+                Cause::Subject(_) if waiter.answered => {
+                    waiter.request.decide(now, Mode::Answered);
+                    // What still cannot be decided after an answer and a long wait is not decided better by waiting.
+                    for waiter in self.waiting.take(|again| again.request.stream == waiter.request.stream) {
+                        self.without_control_plane(&waiter, now);
+                    }
+                }
+                Cause::Subject(_) => self.without_control_plane(&waiter, now),
+            }
+        }
+        let mut asking: HashMap<Rc<str>, Vec<Rc<Identified>>> = HashMap::new();
+        let mut in_flight = HashSet::new();
+        self.waiting.each(|waiter| {
+            if let (Cause::Subject(subject), true) = (&waiter.cause, waiter.asked) {
+                in_flight.insert(subject.clone());
+            }
+        });
+        self.waiting.each(|waiter| {
+            let Cause::Subject(subject) = &waiter.cause else { return };
+            if waiter.asked || in_flight.contains(subject) || now.mono_ms < waiter.retry_at_ms {
+                return;
+            }
+            if let Some(of) = waiter.request.identified() {
+                waiter.asked = true;
+                asking.entry(subject.clone()).or_default().push(of);
+            }
+        });
+        if asking.is_empty() {
+            return;
+        }
+        if now.mono_ms < self.lost_until_ms.get() {
+            for waiter in self.waiting.take(|waiter| waiter.asked) {
+                self.without_control_plane(&waiter, now);
+            }
+            return;
+        }
+        let subjects: Vec<Rc<str>> = asking.keys().cloned().collect();
+        self.metrics.add(&*self.host, "tollgate.asks", 1);
+        self.send_sync(&subjects, now, &|record| {
+            let mut needs: HashMap<usize, u64> = HashMap::new();
+            for of in asking.get(record.subject.as_str()).into_iter().flatten() {
+                for (account, units) in Request::question(of, self, now).needs(record) {
+                    let sum = needs.entry(account).or_default();
+                    *sum = sum.saturating_add(units);
+                }
+            }
+            let wants = record.accounts.iter_mut().enumerate().map(|(at, account)| {
+                account.rest.expire(now.mono_ms);
+                needs.get(&at).map_or(0, |units| units.saturating_sub(account.free()))
+            });
+            wants.collect()
+        });
+    }
+
+    /// The control plane cannot be asked: the policy says what happens.
+    fn without_control_plane(&self, waiter: &Waiter, now: Now) {
+        let Some(of) = waiter.request.identified() else { return };
+        self.host.select_stream(waiter.request.stream);
+        match of.policy.compiled.on_control_plane_loss {
+            OnControlPlaneLoss::Closed => {
+                waiter.request.deny(&Denial::control_plane_lost(), Some(&of.policy));
+            }
+            OnControlPlaneLoss::Open => {
+                waiter.request.decide(now, Mode::Debt);
+            }
+        }
+    }
+}

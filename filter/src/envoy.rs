@@ -1,0 +1,265 @@
+//! The one module that names proxy-wasm: [`Host`] answered by the proxy, and the proxy's callbacks handed on.
+//!
+//! Uses the `_bytes` calls only, since the others panic on bytes that are not UTF-8, and sets or reads nothing in the
+//! wrong phase, since that panics too. `on_configure` always answers true: a filter that answers false is not refused but
+//! left out, and requests pass; a bad configuration makes a state that denies everything.
+
+#![allow(unsafe_code, reason = "the module's entry point, and the monotonic clock of WASI")]
+
+use std::rc::Rc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use proxy_wasm::hostcalls;
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::{Action, BufferType, ContextType, LogLevel, MapType, MetricType, Status};
+use tollgate_policy::jwt::provider::{self, Hash};
+
+use crate::edge::Edge;
+use crate::host::{Call, CallRefused, Cas, CasMismatch, Header, Host, Level, Now, Reply};
+use crate::request::{Flow, Request};
+use crate::verify;
+
+/// A swap with this number inserts a missing key, and fails when another worker was faster: real numbers count up from 1
+/// and do not get here.
+const INSERT: u32 = u32::MAX;
+
+/// The queue of touched subjects.
+const QUEUE: &str = "tollgate.touched";
+
+proxy_wasm::main! {{
+    proxy_wasm::set_log_level(LogLevel::Info);
+    proxy_wasm::set_root_context(|_| {
+        provider::install(Some(verify_signature));
+        Box::new(Root { edge: None })
+    });
+}}
+
+#[derive(Default)]
+struct Envoy {
+    queue: Option<u32>,
+}
+
+impl Host for Envoy {
+    fn now(&self) -> Now {
+        let wall = hostcalls::get_current_time().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let wall_ms = wall.map_or(0, |wall| i64::try_from(wall.as_millis()).unwrap_or(i64::MAX));
+        Now { wall_ms, mono_ms: monotonic_ms() }
+    }
+
+    fn random(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        if getrandom::fill(&mut bytes).is_err() {
+            // Not guessable is what matters, and unlike any other worker's.
+            let now = self.now();
+            bytes[..8].copy_from_slice(&now.wall_ms.to_le_bytes());
+            bytes[8..].copy_from_slice(&monotonic_ns().to_le_bytes());
+        }
+        bytes
+    }
+
+    fn request_headers(&self) -> Vec<Header> {
+        hostcalls::get_map_bytes(MapType::HttpRequestHeaders).unwrap_or_default()
+    }
+
+    fn set_request_header(&self, name: &str, value: &str) {
+        gone(hostcalls::set_map_value_bytes(MapType::HttpRequestHeaders, name, Some(value.as_bytes())));
+    }
+
+    fn remove_request_header(&self, name: &str) {
+        gone(hostcalls::remove_map_value(MapType::HttpRequestHeaders, name));
+    }
+
+    fn response_status(&self) -> Option<u16> {
+        let status = hostcalls::get_map_value_bytes(MapType::HttpResponseHeaders, ":status").ok()??;
+        std::str::from_utf8(&status).ok()?.parse().ok()
+    }
+
+    fn set_response_header(&self, name: &str, value: &str) {
+        gone(hostcalls::set_map_value_bytes(MapType::HttpResponseHeaders, name, Some(value.as_bytes())));
+    }
+
+    fn respond(&self, status: u16, headers: &[(&str, &str)], body: &[u8]) {
+        gone(hostcalls::send_http_response(u32::from(status), headers.to_vec(), Some(body)));
+    }
+
+    fn select_stream(&self, stream: u32) {
+        gone(hostcalls::set_effective_context(stream));
+    }
+
+    fn resume_request(&self) {
+        gone(hostcalls::resume_http_request());
+    }
+
+    fn shared_get(&self, key: &str) -> (Option<Vec<u8>>, Cas) {
+        hostcalls::get_shared_data(key).unwrap_or((None, None))
+    }
+
+    fn shared_swap(&self, key: &str, value: &[u8], cas: Cas) -> Result<(), CasMismatch> {
+        hostcalls::set_shared_data(key, Some(value), Some(cas.unwrap_or(INSERT))).map_err(|_| CasMismatch)
+    }
+
+    fn enqueue(&self, message: &[u8]) {
+        if let Some(queue) = self.queue {
+            gone(hostcalls::enqueue_shared_queue(queue, Some(message)));
+        }
+    }
+
+    fn dequeue(&self) -> Option<Vec<u8>> {
+        hostcalls::dequeue_shared_queue(self.queue?).ok()?
+    }
+
+    fn call(&self, call: &Call<'_>) -> Result<u32, CallRefused> {
+        let authorization = format!("Bearer {}", call.token);
+        let headers = vec![
+            (":method", call.method),
+            (":path", call.path),
+            (":authority", call.cluster),
+            ("authorization", &authorization),
+            ("content-type", "application/json"),
+            ("accept", "application/json"),
+        ];
+        let body = (!call.body.is_empty()).then_some(call.body);
+        let timeout = Duration::from_millis(call.timeout_ms);
+        hostcalls::dispatch_http_call(call.cluster, headers, body, Vec::new(), timeout)
+            .map_err(|_| CallRefused)
+    }
+
+    fn set_tick(&self, period_ms: u64) {
+        gone(hostcalls::set_tick_period(Duration::from_millis(period_ms)));
+    }
+
+    fn define_counter(&self, name: &str) -> Option<u32> {
+        hostcalls::define_metric(MetricType::Counter, name).ok()
+    }
+
+    fn define_gauge(&self, name: &str) -> Option<u32> {
+        hostcalls::define_metric(MetricType::Gauge, name).ok()
+    }
+
+    fn increment(&self, metric: u32, by: i64) {
+        gone(hostcalls::increment_metric(metric, by));
+    }
+
+    fn record(&self, metric: u32, value: u64) {
+        gone(hostcalls::record_metric(metric, value));
+    }
+
+    fn log(&self, level: Level, message: &str) {
+        let level = match level {
+            Level::Info => LogLevel::Info,
+            Level::Warn => LogLevel::Warn,
+            Level::Error => LogLevel::Error,
+        };
+        gone(hostcalls::log(level, message));
+    }
+}
+
+/// The proxy refuses these calls only when their stream is gone; then they have nothing left to do.
+fn gone(_: Result<(), Status>) {}
+
+/// WASI's monotonic clock. `std::time::Instant` hides its number, and all workers must share it.
+fn monotonic_ns() -> u64 {
+    // Safety: the call writes one number to a place that the binding owns; it has no other precondition.
+    unsafe { wasi::clock_time_get(wasi::CLOCKID_MONOTONIC, 1) }.unwrap_or(0)
+}
+
+fn monotonic_ms() -> u64 {
+    monotonic_ns() / 1_000_000
+}
+
+/// The proxy's native verifier, as `tollgate_policy` wants it.
+fn verify_signature(hash: Hash, spki: &[u8], signature: &[u8], message: &[u8]) -> Option<bool> {
+    let question = verify::question(hash, spki, signature, message);
+    let answer = hostcalls::call_foreign_function("verify_signature", Some(&question)).ok()?;
+    Some(verify::is_yes(answer.as_deref().unwrap_or_default()))
+}
+
+struct Root {
+    edge: Option<Rc<Edge>>,
+}
+
+impl Context for Root {
+    fn on_http_call_response(&mut self, token: u32, headers: usize, body_bytes: usize, _: usize) {
+        let Some(edge) = &self.edge else { return };
+        // No headers: the call was reset, and reading one would panic.
+        let status = if headers == 0 {
+            None
+        } else {
+            hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, ":status").ok().flatten()
+        };
+        let status = status.and_then(|status| std::str::from_utf8(&status).ok()?.parse().ok());
+        let reply = match status {
+            Some(status) => {
+                let body = hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, body_bytes);
+                Reply::Response { status, body: body.ok().flatten().unwrap_or_default() }
+            }
+            None => Reply::Lost,
+        };
+        edge.on_reply(token, reply);
+    }
+
+    fn on_done(&mut self) -> bool {
+        // A root context that was replaced lives until its streams end, and would go on ticking.
+        if let Some(edge) = &self.edge {
+            edge.retire();
+        }
+        true
+    }
+}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, bytes: usize) -> bool {
+        let configuration = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, bytes);
+        let queue = hostcalls::register_shared_queue(QUEUE).ok();
+        let edge = Edge::new(Rc::new(Envoy { queue }), &configuration.ok().flatten().unwrap_or_default());
+        self.edge = Some(Rc::new(edge));
+        true
+    }
+
+    fn on_tick(&mut self) {
+        if let Some(edge) = &self.edge {
+            edge.on_tick();
+        }
+    }
+
+    fn create_http_context(&self, stream: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Stream(self.edge.as_ref().map(|edge| Request::new(edge.clone(), stream)))))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+/// A stream; without an edge (a state that cannot come up, since `on_configure` always makes one) it denies.
+struct Stream(Option<Rc<Request>>);
+
+impl Context for Stream {}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+        match &self.0 {
+            Some(request) => match request.on_request_headers() {
+                Flow::Continue => Action::Continue,
+                Flow::Pause => Action::Pause,
+            },
+            None => {
+                gone(hostcalls::send_http_response(503, vec![("retry-after", "1")], None));
+                Action::Pause
+            }
+        }
+    }
+
+    fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+        if let Some(request) = &self.0 {
+            request.on_response_headers();
+        }
+        Action::Continue
+    }
+
+    fn on_log(&mut self) {
+        if let Some(request) = &self.0 {
+            request.on_log();
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Who calls: verified tokens, remembered until they expire, within a bound.
+//!
+//! Tokens are remembered by their full bytes, never by a hash alone that could collide. Nothing unverified gets in.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use tollgate_policy::jwt::{Caller, Keyring, TokenFault};
+
+use crate::admission::Plan;
+use crate::records::{Key, Records};
+
+/// Most tokens that one worker remembers.
+pub const TOKENS_MAX: usize = 16_384;
+
+/// Most bytes of tokens that one worker remembers.
+pub const TOKEN_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// A verified caller, with what this worker has worked out about it.
+#[derive(Debug)]
+pub struct Identity {
+    /// What the token says.
+    pub caller: Caller,
+    /// Where the subject's record is.
+    pub key: Key,
+    /// The subject as it stands in sets and queues.
+    pub subject: Rc<str>,
+    /// The limits in force when they were last worked out.
+    pub plan: RefCell<Option<Rc<Plan>>>,
+}
+
+/// Tokens in two generations: when the young one is full the old one is dropped, so that what is used stays and what is
+/// not goes, at no cost per look-up.
+#[derive(Debug, Default)]
+pub struct Tokens {
+    young: HashMap<Vec<u8>, Rc<Identity>>,
+    old: HashMap<Vec<u8>, Rc<Identity>>,
+    young_bytes: usize,
+}
+
+impl Tokens {
+    /// The caller of a token, verified now or before.
+    pub fn identify(
+        &mut self,
+        records: &Records,
+        keyring: &Keyring,
+        token: &[u8],
+        now_ms: i64,
+    ) -> Result<Rc<Identity>, TokenFault> {
+        if let Some(known) = self.young.get(token) {
+            if is_current(&known.caller, now_ms) {
+                return Ok(known.clone());
+            }
+            if let Some((token, _)) = self.young.remove_entry(token) {
+                self.young_bytes = self.young_bytes.saturating_sub(token.len());
+            }
+        } else if let Some((token, known)) = self.old.remove_entry(token)
+            && is_current(&known.caller, now_ms)
+        {
+            self.remember(token, known.clone());
+            return Ok(known);
+        }
+        let caller = keyring.verify(token, now_ms)?;
+        let identity = Rc::new(Identity {
+            key: records.key(&caller.subject),
+            subject: Rc::from(caller.subject.as_str()),
+            plan: RefCell::new(None),
+            caller,
+        });
+        self.remember(token.to_vec(), identity.clone());
+        Ok(identity)
+    }
+
+    /// Forgets all: the keys changed, and a token may no longer hold.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn remember(&mut self, token: Vec<u8>, identity: Rc<Identity>) {
+        if self.young.len() >= TOKENS_MAX / 2 || self.young_bytes + token.len() > TOKEN_BYTES_MAX / 2 {
+            self.old = std::mem::take(&mut self.young);
+            self.young_bytes = 0;
+        }
+        self.young_bytes += token.len();
+        self.young.insert(token, identity);
+    }
+}
+
+fn is_current(caller: &Caller, now_ms: i64) -> bool {
+    now_ms < caller.expires_at_ms && caller.not_before_ms.is_none_or(|start_ms| now_ms >= start_ms)
+}

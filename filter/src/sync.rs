@@ -1,0 +1,241 @@
+//! Reports of subjects to the control plane, and what its answers change.
+//!
+//! A report is made of the record as it is at that moment; an answer is merged into that same record, or dropped.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use tollgate_policy::lease::{Account, Record, SessionId};
+use tollgate_policy::wire::{SubjectAnswer, SubjectReport, SyncRequest, SyncResponse, WIRE_VERSION};
+
+use crate::edge::{Edge, InFlight};
+use crate::host::Now;
+use crate::records::{Change, Records, Stuck};
+
+/// Most subjects in one sync: some 100 KiB.
+pub const SYNC_SUBJECTS_MAX: usize = 500;
+
+/// A unit that was not needed for this long goes back, ms.
+const IDLE_MS: u64 = 10_000;
+
+/// An account used within this time keeps half of what it is asked to give back, ms.
+const BUSY_MS: u64 = 1_000;
+
+/// One subject's part of a sync that is on its way.
+#[derive(Debug, Clone)]
+pub struct Told {
+    subject: Rc<str>,
+    born_ms: u64,
+    report: SubjectReport,
+}
+
+/// A sync that is on its way.
+#[derive(Debug)]
+pub struct SyncInFlight {
+    session: SessionId,
+    last: bool,
+    sent_ms: u64,
+    told: Vec<Told>,
+}
+
+impl SyncInFlight {
+    /// The subjects that it is about.
+    pub fn subjects(&self) -> impl Iterator<Item = &Rc<str>> {
+        self.told.iter().map(|told| &told.subject)
+    }
+}
+
+/// What an answer means for the requests that wait for a subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// It was merged.
+    Merged {
+        /// Units are being recalled from other edges: asking again in a moment may help.
+        pending: bool,
+        /// This edge was asked to give units back, and did: say so at once.
+        gave_back: bool,
+    },
+    /// The record was not that of the report any more, or begins anew: ask again.
+    Again,
+}
+
+impl Edge {
+    /// Sends reports of `subjects`, in as many syncs as it takes. `prepare` changes the record before it is reported and
+    /// says how many units each account wants on top. Answers the subjects that could not be sent.
+    pub fn send_sync(
+        &self,
+        subjects: &[Rc<str>],
+        now: Now,
+        prepare: &dyn Fn(&mut Record) -> Vec<u64>,
+    ) -> Vec<Rc<str>> {
+        let mut by_session: BTreeMap<[u8; 16], Vec<Told>> = BTreeMap::new();
+        let current = self.session.id();
+        for subject in subjects {
+            let key = self.records.key(subject);
+            let told = Records::update(&*self.host, &key, subject, |record| {
+                let mut record = record.unwrap_or_else(|| Record::new(subject, current, now.mono_ms));
+                // Numbers of a session that was replaced are final: nothing is prepared, wanted or given back.
+                let more = if record.session == current { prepare(&mut record) } else { Vec::new() };
+                let mut report = record.report(|_| 0);
+                for (account, more) in report.accounts.iter_mut().zip(more) {
+                    account.want = account.want.saturating_add(more);
+                }
+                let told = Told { subject: subject.clone(), born_ms: record.born_ms, report };
+                let session = record.session;
+                (Change::Put(record), (session, told))
+            });
+            if let Ok((session, told)) = told {
+                by_session.entry(session.0).or_default().push(told);
+            }
+        }
+        let mut unsent = Vec::new();
+        for (session, told) in by_session {
+            let session = SessionId(session);
+            for part in told.chunks(SYNC_SUBJECTS_MAX) {
+                if !self.dispatch_sync(session, session != current, part.to_vec(), now) {
+                    unsent.extend(part.iter().map(|told| told.subject.clone()));
+                }
+            }
+        }
+        unsent
+    }
+
+    /// Sends one sync; with no subjects it only keeps the session alive.
+    pub fn dispatch_sync(&self, session: SessionId, last: bool, told: Vec<Told>, now: Now) -> bool {
+        let request = SyncRequest {
+            version: WIRE_VERSION,
+            session: session.to_string(),
+            last,
+            subjects: told.iter().map(|told| told.report.clone()).collect(),
+        };
+        let Ok(body) = serde_json::to_vec(&request) else { return false };
+        let sync = SyncInFlight { session, last, sent_ms: now.mono_ms, told };
+        self.call("POST", "/edge/v1/sync", &body, InFlight::Sync(sync))
+    }
+
+    /// Merges the response of a sync; answers each subject's effect.
+    pub fn apply_sync(
+        &self,
+        sync: &SyncInFlight,
+        response: &SyncResponse,
+        now: Now,
+    ) -> Vec<(Rc<str>, Effect)> {
+        if response.closed && !sync.last {
+            self.session.replace(&*self.host, sync.session);
+            return sync.told.iter().map(|told| (told.subject.clone(), Effect::Again)).collect();
+        }
+        if !sync.last {
+            let until_ms = sync.sent_ms.saturating_add(response.lease_ttl_ms);
+            self.session.extend(&*self.host, sync.session, until_ms);
+        }
+        let answers = sync.told.iter().zip(&response.subjects);
+        answers
+            .filter(|(told, answer)| *told.subject == *answer.subject)
+            .map(|(told, answer)| {
+                let effect = if sync.last {
+                    self.begin_anew(sync, told, now)
+                } else {
+                    self.merge(sync, told, answer, now)
+                };
+                (told.subject.clone(), effect)
+            })
+            .collect()
+    }
+
+    fn merge(&self, sync: &SyncInFlight, told: &Told, answer: &SubjectAnswer, now: Now) -> Effect {
+        let key = self.records.key(&told.subject);
+        let merged = Records::update(&*self.host, &key, &told.subject, |record| {
+            let Some(mut record) = record.filter(|r| r.session == sync.session && r.born_ms == told.born_ms)
+            else {
+                return (Change::Keep, Effect::Again);
+            };
+            record.merge(&told.report, answer, now.mono_ms);
+            let mut gave_back = false;
+            for answer in answer.accounts.iter().filter(|answer| answer.recall) {
+                let at = record.account(&answer.limit, answer.window);
+                if let Some(account) = at.and_then(|at| record.accounts.get_mut(at)) {
+                    gave_back |= give_back_recalled(account, now);
+                }
+            }
+            record.forget_told(&told.report, now.wall_ms);
+            let pending = answer.accounts.iter().any(|account| account.pending);
+            let effect = Effect::Merged { pending, gave_back };
+            if is_told(&record, &told.report) && record.is_idle(now.mono_ms) {
+                (Change::Remove, effect)
+            } else {
+                (Change::Put(record), effect)
+            }
+        });
+        merged.unwrap_or(Effect::Again)
+    }
+
+    /// The final numbers of an old session have arrived: the record begins anew in the current one, unless something
+    /// came in between that must be told first.
+    fn begin_anew(&self, sync: &SyncInFlight, told: &Told, now: Now) -> Effect {
+        let key = self.records.key(&told.subject);
+        let session = self.session.id();
+        let changed = Records::update(&*self.host, &key, &told.subject, |record| match record {
+            Some(record)
+                if record.session == sync.session
+                    && record.born_ms == told.born_ms
+                    && is_told(&record, &told.report) =>
+            {
+                (Change::Put(Record::new(&told.subject, session, now.mono_ms)), ())
+            }
+            _ => (Change::Keep, ()),
+        });
+        let _: Result<(), Stuck> = changed;
+        Effect::Again
+    }
+}
+
+/// Whether the control plane has all numbers of the record, as they were in `told`.
+fn is_told(record: &Record, told: &SubjectReport) -> bool {
+    let accounts = record.accounts.iter().all(|account| {
+        told.accounts.iter().any(|t| {
+            t.limit == account.limit
+                && t.window == account.window_start_ms
+                && (t.taken, t.freed, t.returned) == (account.taken, account.freed, account.returned)
+        })
+    });
+    let usage = record.usage.iter().all(|usage| {
+        told.usage.iter().any(|t| {
+            t.meter == usage.meter
+                && t.hour == usage.hour_ms
+                && (t.taken, t.freed) == (usage.taken, usage.freed)
+        })
+    });
+    accounts && usage
+}
+
+/// Gives back what another edge needs: all that is idle, or half of it while this edge uses the account itself.
+fn give_back_recalled(account: &mut Account, now: Now) -> bool {
+    account.rest.expire(now.mono_ms);
+    let free = account.free();
+    let busy = now.mono_ms < account.used_at_ms.saturating_add(BUSY_MS);
+    account.give_back(if busy { free.div_ceil(2) } else { free }) > 0
+}
+
+/// Prepares a record for the regular sync: idle units go back, and what was used since the last sync is wanted twice
+/// again, for this sync and the next.
+pub fn prepare_regular(record: &mut Record, now: Now) -> Vec<u64> {
+    record
+        .accounts
+        .iter_mut()
+        .map(|account| {
+            if account.window_end_ms <= now.wall_ms {
+                return 0;
+            }
+            account.rest.expire(now.mono_ms);
+            let recent = account.taken.saturating_sub(account.told);
+            if recent > 0 {
+                return recent.saturating_mul(2).saturating_sub(account.free());
+            }
+            if now.mono_ms >= account.used_at_ms.saturating_add(IDLE_MS) {
+                let free = account.free();
+                account.give_back(free);
+            }
+            0
+        })
+        .collect()
+}
