@@ -81,8 +81,8 @@ mod tests {
     #[test]
     fn what_is_no_pattern_is_refused() {
         check(
-            "99,600,6xx,0xx,x,xx,5XX,+404,503-500,4040,500-600,,5x,404-",
-            expect![[" bad: 99 600 6xx 0xx x xx 5XX +404 503-500 4040 500-600  5x 404-"]],
+            "99,0404,600,6xx,0xx,x,xx,5XX,+404,503-500,4040,500-600,,5x,404-",
+            expect![[" bad: 99 0404 600 6xx 0xx x xx 5XX +404 503-500 4040 500-600  5x 404-"]],
         );
     }
 }

@@ -115,15 +115,13 @@ impl Period {
     }
 }
 
-/// The window around `now_ms` of those that start at `start(index)`, a function that never falls, given an index close by.
-fn window_between(now_ms: i64, guess: i64, start: impl Fn(i64) -> i64) -> Window {
-    let mut index = guess;
+/// The window around `now_ms` of those that start at `start(index)`, a function that never falls. `shown` is the index of
+/// the date that the calendar shows at `now_ms`.
+fn window_between(now_ms: i64, shown: i64, start: impl Fn(i64) -> i64) -> Window {
+    // Clocks that are set back over midnight show the day before again, when the next one has begun already.
+    let mut index = shown + 1;
     while start(index) > now_ms {
         index -= 1;
-    }
-    // A date that clocks repeat (set back over midnight) has begun already, and a date that they skip has no length.
-    while start(index + 1) <= now_ms {
-        index += 1;
     }
     Window { start_ms: start(index), end_ms: start(index + 1) }
 }

@@ -103,6 +103,15 @@ fn parameters_are_whole_segments_with_names_of_their_own() {
 }
 
 #[test]
+fn parameter_names_are_words() {
+    check_template("/v1/{item_id}/{_2}", expect![[r#"[Literal("v1"), Any, Any]"#]]);
+    check_template(
+        "/v1/{item-id}",
+        expect!["name the parameter {item-id} with letters, digits and underscores, such as {id} or {*rest}"],
+    );
+}
+
+#[test]
 fn a_template_has_a_bound() {
     let segments = |count: usize| Template::parse(&"/a".repeat(count)).is_ok();
     assert!(segments(TEMPLATE_SEGMENTS_MAX));

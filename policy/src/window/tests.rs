@@ -125,7 +125,16 @@ fn a_midnight_that_comes_twice_starts_one_day() {
         2026-11-02 00:00:00-05:00 for 1440
     "#]],
     );
-    // Set back at 00:01 to 23:01 of the day before.
+    // Set back at 00:01 to 23:01 of the day before: at 23:30 the next day goes on.
+    check(
+        "day",
+        "America/Goose_Bay",
+        "2010-11-07T03:30:00Z",
+        1,
+        expect![[r#"
+        2010-11-07 00:00:00-03:00 for 1500
+    "#]],
+    );
     check(
         "day",
         "America/Goose_Bay",

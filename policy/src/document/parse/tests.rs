@@ -289,6 +289,7 @@ fn text_that_grows_when_read_is_refused() {
 
 #[test]
 fn the_largest_document_is_read() {
+    check(&format!("{GOOD}{}", "\n".repeat(DOCUMENT_BYTES_MAX - GOOD.len())), expect!["good"]);
     let routes: String =
         (0..997).map(|index| format!("  - {{ path: /r{index}, charges: {{ api_calls: 1 }} }}\n")).collect();
     let text = GOOD.replace("on_control_plane_loss", &format!("{routes}on_control_plane_loss"));

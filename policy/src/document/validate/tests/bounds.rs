@@ -92,6 +92,16 @@ fn everything_has_a_bound() {
 }
 
 #[test]
+fn a_method_has_a_bound() {
+    let method = |length| json!({"routes": [{"path": "/", "methods": ["A".repeat(length)]}]});
+    check_bound(
+        NAME_BYTES_MAX,
+        method,
+        expect!["routes[0].methods[0]: write an HTTP method in capitals, such as GET"],
+    );
+}
+
+#[test]
 fn one_request_touches_a_bounded_number_of_limits() {
     // Half on each of two meters; a third meter's limits are not touched.
     let limit = |index: usize| {
