@@ -131,7 +131,7 @@ impl Question<'_> {
         let Some(tier) = &plan.tier else {
             return Outcome::Deny(Box::new(Denial::no_subscription()));
         };
-        let route = plan.route(self.policy, self.route);
+        let route = plan.route(self.route);
         if let Some(feature) = &route.missing_feature {
             return Outcome::Deny(Box::new(Denial::no_feature(feature, &tier.name)));
         }
@@ -196,7 +196,7 @@ impl Question<'_> {
     /// Opens the accounts that the request needs, so that a report can ask for them, and says what is missing in each.
     pub fn needs(&self, record: &mut Record) -> Vec<(usize, u64)> {
         let plan = self.plan(record);
-        let route = plan.route(self.policy, self.route);
+        let route = plan.route(self.route);
         let (demands, _) = self.demands(record, &plan, &route);
         demands.iter().map(|demand| (demand.account, demand.units)).collect()
     }
@@ -291,7 +291,7 @@ impl Plan {
         }
     }
 
-    fn route(&self, policy: &CompiledPolicy, route: &Arc<CompiledRoute>) -> Rc<RoutePlan> {
+    fn route(&self, route: &Arc<CompiledRoute>) -> Rc<RoutePlan> {
         let mut routes = self.routes.borrow_mut();
         if let Some(known) = routes.iter().find(|known| Arc::ptr_eq(&known.route, route)) {
             return known.clone();
@@ -306,7 +306,7 @@ impl Plan {
         let has = |feature: &&String| !self.tier.as_ref().is_some_and(|t| t.features.contains(*feature));
         let plan = Rc::new(RoutePlan {
             route: route.clone(),
-            policy_header: policy_header(policy, &costs),
+            policy_header: policy_header(&costs),
             costs,
             missing_feature: route.features.iter().find(has).cloned(),
         });
@@ -316,21 +316,13 @@ impl Plan {
 }
 
 /// `RateLimit-Policy`: the maximum, and the window in seconds where it has a fixed length.
-fn policy_header(policy: &CompiledPolicy, costs: &[Cost]) -> String {
+fn policy_header(costs: &[Cost]) -> String {
     let mut field = String::new();
     for Cost { limit, .. } in costs {
         let comma = if field.is_empty() { "" } else { ", " };
         let _ = write!(field, "{comma}\"{}\";q={}", limit.name, limit.units);
-        match &limit.kind {
-            LimitKind::Rate { window_ms } => {
-                let _ = write!(field, ";w={}", window_ms.div_ceil(1_000));
-            }
-            LimitKind::Quota(_) => {
-                let _ = write!(field, ";per=\"{}\"", limit.per());
-            }
-        }
-        if let Some(meter) = policy.meters.get(limit.meter) {
-            let _ = write!(field, ";meter=\"{meter}\"");
+        if let LimitKind::Rate { window_ms } = &limit.kind {
+            let _ = write!(field, ";w={}", window_ms.div_ceil(1_000));
         }
     }
     field

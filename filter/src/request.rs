@@ -131,10 +131,9 @@ impl Request {
 
     /// Decides an identified request; the stream must be the current one.
     pub fn decide(self: &Rc<Self>, now: Now, mode: Mode) -> Flow {
-        let State::Identified(of) = &*self.state.borrow() else {
+        let Some(of) = self.identified() else {
             return Flow::Pause;
         };
-        let of = of.clone();
         let mode = if self.edge.is_alone() { Mode::Alone } else { mode };
         let outcome = self.edge.decide(&of, mode, now);
         match outcome {
