@@ -6,6 +6,7 @@
 pub mod compile;
 pub mod document;
 pub mod jwt;
+pub mod lease;
 pub mod limit;
 pub mod path;
 mod route;
