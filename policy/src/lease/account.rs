@@ -54,8 +54,18 @@ impl Account {
 
     /// Units that may be used now. A rate's rest must have been expired first.
     pub fn free(&self) -> u64 {
-        let resting = if self.is_rate() { self.rest.units() } else { self.used() };
-        self.held().saturating_sub(resting)
+        self.held().saturating_sub(self.resting())
+    }
+
+    /// Units that may be used now under a maximum of `limit_units`: what an edge was granted before its limit was lowered
+    /// is not free any more. A rate's rest must have been expired first.
+    pub fn free_within(&self, limit_units: u64) -> u64 {
+        self.held().min(limit_units).saturating_sub(self.resting())
+    }
+
+    /// Units that are used and cannot be used again yet.
+    pub(super) fn resting(&self) -> u64 {
+        if self.is_rate() { self.rest.units() } else { self.used() }
     }
 
     /// Takes `units`. The caller has checked that they are free, or knowingly runs into debt.

@@ -117,7 +117,13 @@ pub struct Standing {
 
 impl Book {
     /// Merges the report of an open session, grants within the limits, and answers each of its accounts.
-    pub fn sync(&mut self, session: &str, reports: &[AccountReport], terms: &Terms, now_ms: i64) -> BookAnswer {
+    pub fn sync(
+        &mut self,
+        session: &str,
+        reports: &[AccountReport],
+        terms: &Terms,
+        now_ms: i64,
+    ) -> BookAnswer {
         let mut recalled = Vec::new();
         self.accounts.iter_mut().for_each(|account| account.expire(now_ms));
         for report in reports {
@@ -138,18 +144,24 @@ impl Book {
             if let (Some(term), Some(_)) = (term, end) {
                 let wanted = report.want.saturating_sub(holding.granted);
                 account.grant(session, wanted, term.units, now_ms);
-                if account.open.get(session).is_some_and(|h| report.want > h.granted) {
-                    account.recall_for(session, now_ms, &mut recalled);
+                if account.committed(now_ms) > term.units {
+                    // The limit was lowered: what is idle anywhere, here too, is above it.
+                    account.recall(|_| true, now_ms, &mut recalled);
+                } else if account.open.get(session).is_some_and(|h| report.want > h.granted) {
+                    account.recall(|id| id != session, now_ms, &mut recalled);
                 }
             }
         }
         let accounts = self.accounts.iter_mut().filter_map(|account| {
-            let end = terms.term(&account.limit).map(|term| (term.window_end(account.window).is_ok(), term.units));
+            let end =
+                terms.term(&account.limit).map(|term| (term.window_end(account.window).is_ok(), term.units));
             account.answer(session, end, now_ms)
         });
         let accounts = accounts.collect();
         recalled.sort();
         recalled.dedup();
+        // This session is told by the answer itself.
+        recalled.retain(|id| id != session);
         BookAnswer { accounts, recalled }
     }
 
@@ -157,7 +169,8 @@ impl Book {
     /// then do they replace what the session forfeited.
     pub fn settle(&mut self, session: &str, reports: &[AccountReport], last: bool) {
         for report in reports {
-            let found = self.accounts.iter_mut().find(|a| a.limit == report.limit && a.window == report.window);
+            let found =
+                self.accounts.iter_mut().find(|a| a.limit == report.limit && a.window == report.window);
             let Some(account) = found else {
                 continue;
             };
@@ -183,8 +196,12 @@ impl Book {
             };
             let last_use_ms = heard_ms.saturating_add_unsigned(lease_ttl_ms);
             let free_at = account.end.is_none().then(|| last_use_ms.saturating_add_unsigned(account.rest_ms));
-            let closed =
-                Closed { taken: holding.taken, freed: holding.freed, charge: holding.committed(), free_at };
+            let closed = Closed {
+                taken: holding.taken,
+                freed: holding.freed,
+                charge: holding.committed(account.end),
+                free_at,
+            };
             account.closed.insert(session.to_owned(), closed);
         }
     }
@@ -282,7 +299,7 @@ impl BookAccount {
     }
 
     fn committed(&self, now_ms: i64) -> u64 {
-        let open = self.open.values().fold(0_u64, |sum, h| sum.saturating_add(h.committed()));
+        let open = self.open.values().fold(0_u64, |sum, h| sum.saturating_add(h.committed(self.end)));
         let closed = self.closed.values().filter(|c| c.free_at.is_none_or(|free_at| now_ms < free_at));
         closed.fold(open, |sum, c| sum.saturating_add(c.charge)).saturating_add(self.settled)
     }
@@ -293,36 +310,38 @@ impl BookAccount {
     }
 
     /// Grants within the limit. Alone, an edge gets most of what is free, so that it need not come again soon; among
-    /// others a falling share, down to single units.
+    /// others a falling share, down to what it wants. Never less than that while it is free: one request may need it all.
     fn grant(&mut self, session: &str, wanted: u64, units: u64, now_ms: i64) {
         if wanted == 0 {
             return;
         }
         let free = units.saturating_sub(self.committed(now_ms));
-        let others = self.open.iter().any(|(id, h)| id != session && h.committed() > 0);
-        let share = if others { (free / 4).max(wanted.min(free / 2)).max(1) } else { wanted.max(free - free / 8) };
+        let others = self.open.iter().any(|(id, h)| id != session && h.committed(self.end) > 0);
+        let share = if others { wanted.max(free / 4) } else { wanted.max(free - free / 8) };
         if let Some(holding) = self.open.get_mut(session) {
             holding.granted = holding.granted.saturating_add(share.min(free));
         }
     }
 
-    /// The session wants more than there is: what other sessions hold and do not use is recalled.
-    fn recall_for(&mut self, session: &str, now_ms: i64, recalled: &mut Vec<String>) {
+    /// What the sessions that `concerns` names hold and do not use is recalled.
+    fn recall(&mut self, concerns: impl Fn(&str) -> bool, now_ms: i64, recalled: &mut Vec<String>) {
         for (id, holding) in &mut self.open {
-            let idle = if self.end.is_some() { holding.committed() - holding.used() } else { holding.held() };
-            if id == session || idle == 0 {
+            if !concerns(id) || holding.idle(self.end) == 0 {
                 continue;
             }
-            let ask = match holding.recall {
-                Recall::None => true,
-                Recall::Answered(at_ms) => now_ms.saturating_sub(at_ms) >= RECALL_INTERVAL_MS,
-                // Told and silent: the message, or the session, may be lost.
+            let since_ms = match holding.recall {
+                Recall::None => Some(now_ms),
+                Recall::Answered(at_ms) => {
+                    (now_ms.saturating_sub(at_ms) >= RECALL_INTERVAL_MS).then_some(now_ms)
+                }
+                // Told and silent: the message, or the session, may be lost. It is told again, but nobody waits for it
+                // any longer, so it is still wanted since then.
                 Recall::Wanted(at_ms) | Recall::Told(at_ms) => {
-                    now_ms.saturating_sub(at_ms) >= RECALL_PATIENCE_MS
+                    (now_ms.saturating_sub(at_ms) >= RECALL_PATIENCE_MS).then_some(at_ms)
                 }
             };
-            if ask {
-                holding.recall = Recall::Wanted(now_ms);
+            if let Some(since_ms) = since_ms {
+                holding.recall = Recall::Wanted(since_ms);
                 recalled.push(id.clone());
             }
         }
@@ -376,9 +395,21 @@ impl Holding {
         self.taken.saturating_sub(self.freed)
     }
 
-    /// Held, or used where that is more: an edge that admits while the control plane is away runs into debt.
-    fn committed(&self) -> u64 {
-        self.held().max(self.used())
+    /// Held, or used where that is more: an edge that admits while the control plane is away runs into debt. A rate's
+    /// units come back after their use, so what was taken of them in all says nothing of what is held.
+    fn committed(&self, window_end: Option<i64>) -> u64 {
+        match window_end {
+            Some(_) => self.held().max(self.used()),
+            None => self.held(),
+        }
+    }
+
+    /// Units that the session may hold without using them. A rate's may all rest; only the edge knows.
+    fn idle(&self, window_end: Option<i64>) -> u64 {
+        match window_end {
+            Some(_) => self.held().saturating_sub(self.used()),
+            None => self.held(),
+        }
     }
 }
 

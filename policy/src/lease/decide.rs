@@ -81,7 +81,7 @@ pub fn decide(record: &mut Record, demands: &[Demand], valid: bool, now_ms: i64,
         }
         if !valid {
             ask = true;
-        } else if account.free() < demand.units {
+        } else if account.free_within(demand.limit_units) < demand.units {
             // With the whole limit in this edge's hands, or an answer of just now, there is nobody to ask.
             let certain = account.held() >= demand.limit_units || mono_ms < account.empty_until_ms;
             if certain {
@@ -107,7 +107,7 @@ pub fn decide(record: &mut Record, demands: &[Demand], valid: bool, now_ms: i64,
 pub fn refuse(record: &Record, demands: &[Demand], now_ms: i64, mono_ms: u64) -> Refusal {
     let short = demands.iter().enumerate().find_map(|(position, demand)| {
         let account = record.accounts.get(demand.account)?;
-        (account.free() < demand.units).then(|| Refusal {
+        (account.free_within(demand.limit_units) < demand.units).then(|| Refusal {
             demand: position,
             retry_after_ms: retry_after_ms(account, demand, now_ms, mono_ms),
             never: demand.units > demand.limit_units,
@@ -127,7 +127,8 @@ pub fn take(record: &mut Record, demands: &[Demand], mono_ms: u64) {
 
 fn retry_after_ms(account: &Account, demand: &Demand, now_ms: i64, mono_ms: u64) -> u64 {
     let wait_ms = if account.is_rate() {
-        let missing = demand.units.saturating_sub(account.free());
+        let held = account.held().min(demand.limit_units);
+        let missing = account.resting().saturating_add(demand.units).saturating_sub(held);
         account.rest.freed_at_ms(missing).map_or(RETRY_UNKNOWN_MS, |end_ms| end_ms.saturating_sub(mono_ms))
     } else {
         u64::try_from(account.window_end_ms.saturating_sub(now_ms)).unwrap_or(0)

@@ -28,3 +28,6 @@ pub use decide::{Admission, Demand, Refusal, Verdict, decide, refuse, take};
 pub use record::{Record, SessionId, Usage};
 pub use rest::Rest;
 pub use terms::{Term, TermKind, Terms, WINDOW_SKEW_MS};
+
+#[cfg(test)]
+mod tests;

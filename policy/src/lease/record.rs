@@ -106,7 +106,12 @@ impl Record {
             usage: self
                 .usage
                 .iter()
-                .map(|u| UsageReport { meter: u.meter.clone(), hour: u.hour_ms, taken: u.taken, freed: u.freed })
+                .map(|u| UsageReport {
+                    meter: u.meter.clone(),
+                    hour: u.hour_ms,
+                    taken: u.taken,
+                    freed: u.freed,
+                })
                 .collect(),
         }
     }
@@ -116,7 +121,9 @@ impl Record {
     pub fn merge(&mut self, report: &SubjectReport, answer: &SubjectAnswer, mono_ms: u64) {
         self.known = true;
         let changed = answer.subscription_revision > self.subscription_revision;
-        if changed || (self.subscription.is_empty() && answer.subscription_revision >= self.subscription_revision) {
+        if changed
+            || (self.subscription.is_empty() && answer.subscription_revision >= self.subscription_revision)
+        {
             self.subscription_revision = answer.subscription_revision;
             self.subscription = answer
                 .subscription
@@ -161,7 +168,26 @@ impl Record {
         });
     }
 
-    /// Whether the whole record may be dropped: nothing of it is held, rests, or counts in an hour that goes on.
+    /// Whether the control plane has all of this record's numbers: `told` is the last report of it that was answered.
+    /// A record that is dropped while it is not told comes back with fewer units used than were.
+    pub fn is_told(&self, told: &SubjectReport) -> bool {
+        let accounts = self.accounts.iter().all(|a| {
+            told.accounts.iter().any(|t| {
+                t.limit == a.limit
+                    && t.window == a.window_start_ms
+                    && (t.taken, t.freed, t.returned) == (a.taken, a.freed, a.returned)
+            })
+        });
+        accounts
+            && self.usage.iter().all(|u| {
+                let same = |t: &UsageReport| {
+                    t.meter == u.meter && t.hour == u.hour_ms && (t.taken, t.freed) == (u.taken, u.freed)
+                };
+                told.usage.iter().any(same)
+            })
+    }
+
+    /// Whether the whole record may be dropped, if also [`Record::is_told`]: nothing of it is held, rests, or counts in an hour that goes on.
     /// The accounts' numbers must have been told; the control plane answers them again when the subject comes back.
     pub fn is_idle(&mut self, mono_ms: u64) -> bool {
         self.usage.is_empty()

@@ -1,0 +1,5 @@
+//! The protocol as a whole: random histories of several edges and a control plane, and how limits are shared.
+
+mod histories;
+mod sharing;
+mod world;
