@@ -11,14 +11,17 @@ use axum::routing::any;
 use axum::{Json, Router};
 
 /// Where it listens unless its first argument says otherwise.
-const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 18003);
+const LISTEN_DEFAULT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 18003);
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let listen = match std::env::args().nth(1).map(|argument| argument.parse()) {
         None => LISTEN_DEFAULT,
         Some(Ok(address)) => address,
-        Some(Err(error)) => return fail(&format!("the address to listen on, such as {LISTEN_DEFAULT}: {error}")),
+        Some(Err(error)) => {
+            return fail(&format!("the address to listen on, such as {LISTEN_DEFAULT}: {error}"));
+        }
     };
     let listener = match tokio::net::TcpListener::bind(listen).await {
         Ok(listener) => listener,

@@ -1,0 +1,71 @@
+//! A small HTTP client for the tour: any status is an answer, and what matters of an answer is kept.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+use ureq::http::{HeaderMap, Response};
+use ureq::{Agent, Body};
+
+/// Longer than anything in the tour may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The client.
+pub struct Client {
+    agent: Agent,
+}
+
+/// What came back.
+pub struct Answer {
+    pub status: u16,
+    headers: HeaderMap,
+    pub body: String,
+}
+
+impl Client {
+    pub fn new() -> Self {
+        let config =
+            Agent::config_builder().http_status_as_error(false).timeout_global(Some(TIMEOUT)).build();
+        Self { agent: config.into() }
+    }
+
+    /// GET, with a bearer token if there is one.
+    pub fn get(&self, url: &str, token: Option<&str>) -> Result<Answer> {
+        let mut request = self.agent.get(url);
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        Answer::read(request.call().with_context(|| format!("GET {url}"))?)
+    }
+
+    /// PUT of a JSON document.
+    pub fn put(&self, url: &str, token: &str, document: &Value) -> Result<Answer> {
+        let request = self.agent.put(url).header("authorization", format!("Bearer {token}"));
+        let request = request.header("content-type", "application/json");
+        Answer::read(request.send(document.to_string()).with_context(|| format!("PUT {url}"))?)
+    }
+
+    /// Whether the address answers with this status; an address that does not answer does not.
+    pub fn answers(&self, url: &str, status: u16) -> bool {
+        self.get(url, None).is_ok_and(|answer| answer.status == status)
+    }
+}
+
+impl Answer {
+    fn read(mut response: Response<Body>) -> Result<Self> {
+        let body = response.body_mut().read_to_string()?;
+        Ok(Self { status: response.status().as_u16(), headers: response.headers().clone(), body })
+    }
+
+    /// A header's value; several of the same name are one list (RFC 9110, 5.3).
+    pub fn header(&self, name: &str) -> Option<String> {
+        let values: Vec<&str> =
+            self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+        (!values.is_empty()).then(|| values.join(", "))
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> Result<Value> {
+        serde_json::from_str(&self.body).with_context(|| format!("this is not JSON: {}", self.body))
+    }
+}

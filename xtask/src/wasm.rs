@@ -1,0 +1,66 @@
+//! Builds what runs as WebAssembly: the filter's module, and the tests of the pure code.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::process::run;
+use crate::progress::note;
+use crate::tools::{
+    node,
+    rust_target::{self, Target},
+    wasm_bindgen,
+};
+use crate::workspace;
+
+/// What Envoy's V8 has and the target's baseline lacks.
+const RUSTFLAGS: &str = "-C target-feature=+simd128";
+
+/// Builds `target/tollgate-filter.wasm`.
+pub fn build_filter() -> Result<()> {
+    let built = build(&["--lib"], "tollgate_filter.wasm")?;
+    publish(&built, &workspace::filter_wasm())
+}
+
+/// Builds `target/noop-filter.wasm`, the benchmark's baseline.
+#[cfg(feature = "bench")]
+pub fn build_noop() -> Result<()> {
+    let built = build(&["--example", "noop"], "examples/noop.wasm")?;
+    publish(&built, &workspace::noop_wasm())
+}
+
+/// Lints the filter as it is built for Envoy: other code than natively, behind `cfg`.
+pub fn lint_filter() -> Result<()> {
+    let toolchain = rust_target::provide(Target::Wasip1)?;
+    let mut clippy = toolchain.cargo("clippy", RUSTFLAGS);
+    run(clippy.args(["--package", "tollgate-filter", "--lib", "--examples"]))
+}
+
+/// Runs `policy/tests/wasm.rs` under Node.
+pub fn test_policy() -> Result<()> {
+    node::provide()?;
+    let runner = wasm_bindgen::provide_runner()?;
+    let toolchain = rust_target::provide(Target::Unknown)?;
+    // Node has a source of randomness, which getrandom uses only when told to.
+    let mut test = toolchain.cargo("test", "--cfg getrandom_backend=\"wasm_js\"");
+    test.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner);
+    run(test.args(["--package", "tollgate-policy", "--test", "wasm"]))
+}
+
+fn build(what: &[&str], file: &str) -> Result<PathBuf> {
+    let toolchain = rust_target::provide(Target::Wasip1)?;
+    let mut build: Command = toolchain.cargo("build", RUSTFLAGS);
+    run(build.args(["--package", "tollgate-filter", "--profile", "filter"]).args(what))?;
+    Ok(toolchain.target_dir().join(Target::Wasip1.triple()).join("filter").join(file))
+}
+
+fn publish(built: &Path, to: &Path) -> Result<()> {
+    // Renamed into place, so that an Envoy that starts just now reads the old module or the new one.
+    let next = to.with_extension("wasm.next");
+    let bytes = std::fs::copy(built, &next)
+        .with_context(|| format!("cannot copy {} to {}", built.display(), next.display()))?;
+    std::fs::rename(&next, to).with_context(|| format!("cannot write {}", to.display()))?;
+    note(&format!("{} ({} KiB)", to.display(), bytes.div_ceil(1024)));
+    Ok(())
+}
