@@ -9,6 +9,7 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::any;
 use axum::{Json, Router};
+use serde_json::Value;
 
 /// Where it listens unless its first argument says otherwise.
 const LISTEN_DEFAULT: SocketAddr =
@@ -37,7 +38,7 @@ fn application() -> Router {
     Router::new().route("/fail", any(|| async { StatusCode::INTERNAL_SERVER_ERROR })).fallback(echo)
 }
 
-async fn echo(request: Request) -> Json<BTreeMap<&'static str, serde_json::Value>> {
+async fn echo(request: Request) -> Json<BTreeMap<&'static str, Value>> {
     Json(BTreeMap::from([
         ("method", request.method().as_str().into()),
         ("path", request.uri().to_string().into()),
@@ -46,9 +47,10 @@ async fn echo(request: Request) -> Json<BTreeMap<&'static str, serde_json::Value
 }
 
 /// What Tollgate says of the caller. Header values need not be UTF-8; JSON must be.
-fn identity(headers: &HeaderMap) -> serde_json::Value {
+fn identity(headers: &HeaderMap) -> Value {
     let ours = headers.iter().filter(|(name, _)| name.as_str().starts_with("x-tollgate-"));
-    ours.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into())).collect()
+    ours.map(|(name, value)| (name.to_string(), Value::from(String::from_utf8_lossy(value.as_bytes()))))
+        .collect()
 }
 
 fn fail(message: &str) -> ExitCode {
