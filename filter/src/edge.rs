@@ -259,6 +259,7 @@ impl Edge {
 
     /// The root context's tick.
     pub fn on_tick(&self) {
+        self.host.read_wall_clock();
         let now = self.host.now();
         if now.mono_ms >= self.duties_at_ms.get() {
             self.duties_at_ms.set(now.mono_ms + TICK_MS);

@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code, reason = "the module's entry point, and the monotonic clock of WASI")]
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -15,7 +16,7 @@ use proxy_wasm::types::{Action, BufferType, ContextType, LogLevel, MapType, Metr
 use tollgate_policy::jwt::provider::{self, Hash};
 
 use crate::edge::Edge;
-use crate::host::{Call, CallRefused, Cas, CasMismatch, Header, Host, Level, Now, Reply};
+use crate::host::{Call, CallRefused, Cas, CasMismatch, HeaderMap, Host, Level, Now, Reply};
 use crate::request::{Flow, Request};
 use crate::verify;
 
@@ -34,16 +35,35 @@ proxy_wasm::main! {{
     });
 }}
 
-#[derive(Default)]
+#[link(wasm_import_module = "env")]
+unsafe extern "C" {
+    fn proxy_get_header_map_pairs(map: MapType, data: *mut *mut u8, size: *mut usize) -> Status;
+}
+
 struct Envoy {
     queue: Option<u32>,
+    /// Unix time less monotonic time, ms. Read anew on each tick, so that a request reads one clock.
+    offset_ms: Cell<i64>,
+}
+
+impl Envoy {
+    fn new(queue: Option<u32>) -> Self {
+        let envoy = Self { queue, offset_ms: Cell::new(0) };
+        envoy.read_wall_clock();
+        envoy
+    }
 }
 
 impl Host for Envoy {
     fn now(&self) -> Now {
+        let mono_ms = monotonic_ms();
+        Now { wall_ms: self.offset_ms.get().saturating_add_unsigned(mono_ms), mono_ms }
+    }
+
+    fn read_wall_clock(&self) {
         let wall = hostcalls::get_current_time().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let wall_ms = wall.map_or(0, |wall| i64::try_from(wall.as_millis()).unwrap_or(i64::MAX));
-        Now { wall_ms, mono_ms: monotonic_ms() }
+        self.offset_ms.set(wall_ms.saturating_sub_unsigned(monotonic_ms()));
     }
 
     fn random(&self) -> [u8; 16] {
@@ -57,8 +77,19 @@ impl Host for Envoy {
         bytes
     }
 
-    fn request_headers(&self) -> Vec<Header> {
-        hostcalls::get_map_bytes(MapType::HttpRequestHeaders).unwrap_or_default()
+    fn request_headers(&self) -> HeaderMap {
+        let (mut data, mut size) = (std::ptr::null_mut(), 0);
+        // Safety: the proxy writes both numbers; on success `data` is a block of `size` bytes that the proxy allocated
+        // with this module's own allocator and left to us. The SDK's call would copy every header once more.
+        unsafe {
+            if proxy_get_header_map_pairs(MapType::HttpRequestHeaders, &raw mut data, &raw mut size)
+                != Status::Ok
+                || data.is_null()
+            {
+                return HeaderMap::default();
+            }
+            HeaderMap::new(Vec::from_raw_parts(data, size, size))
+        }
     }
 
     fn set_request_header(&self, name: &str, value: &str) {
@@ -211,7 +242,7 @@ impl RootContext for Root {
     fn on_configure(&mut self, bytes: usize) -> bool {
         let configuration = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, bytes);
         let queue = hostcalls::register_shared_queue(QUEUE).ok();
-        let edge = Edge::new(Rc::new(Envoy { queue }), &configuration.ok().flatten().unwrap_or_default());
+        let edge = Edge::new(Rc::new(Envoy::new(queue)), &configuration.ok().flatten().unwrap_or_default());
         self.edge = Some(Rc::new(edge));
         true
     }

@@ -4,6 +4,8 @@
 
 use tollgate_policy::lease::SessionId;
 
+pub use crate::headers::HeaderMap;
+
 /// The two clocks, read together once per request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
@@ -12,9 +14,6 @@ pub struct Now {
     /// A clock that never jumps and that all workers of one proxy share, ms: leases, resting units, deadlines.
     pub mono_ms: u64,
 }
-
-/// A header's name in lower case, and its bytes.
-pub type Header = (String, Vec<u8>);
 
 /// The number that a read of shared data gives and a swap must name. `None`: the key does not exist yet.
 pub type Cas = Option<u32>;
@@ -54,11 +53,13 @@ pub enum Level {
 pub trait Host {
     /// Both clocks.
     fn now(&self) -> Now;
+    /// Notices a jump of the wall clock; `now` may take the monotonic clock's word for it until then.
+    fn read_wall_clock(&self) {}
     /// 16 random bytes.
     fn random(&self) -> [u8; 16];
 
     /// All request headers of the current stream, pseudo-headers included, in order.
-    fn request_headers(&self) -> Vec<Header>;
+    fn request_headers(&self) -> HeaderMap;
     /// Replaces a request header of the current stream.
     fn set_request_header(&self, name: &str, value: &str);
     /// Removes a request header of the current stream.

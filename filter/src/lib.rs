@@ -10,6 +10,7 @@ pub mod config;
 pub mod edge;
 #[cfg(target_os = "wasi")]
 mod envoy;
+pub mod headers;
 pub mod host;
 pub mod identity;
 pub mod leader;

@@ -3,6 +3,7 @@
 //! Runs within the stream's callbacks, or, after a wait for the control plane, from the edge's: then the edge selects the
 //! stream first. It keeps no numbers; those are in the subject's record.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use tollgate_policy::path;
 use crate::admission::{Mode, Outcome, Question, Reservation};
 use crate::answer::Denial;
 use crate::edge::{Edge, Policy};
-use crate::host::{Header, Now};
+use crate::host::{HeaderMap, Now};
 use crate::identity::Identity;
 use crate::wait::Cause;
 
@@ -66,16 +67,23 @@ struct Passed {
     ratelimit: String,
 }
 
-/// What the request headers say.
-struct Parsed {
-    method: String,
-    path: String,
-    authorizations: Vec<Vec<u8>>,
+/// What the request headers say, as they stand in the proxy's answer.
+struct Parsed<'a> {
+    method: Cow<'a, str>,
+    path: Cow<'a, str>,
+    authorization: Authorization<'a>,
     spoofed: Vec<String>,
 }
 
+/// The `Authorization` headers of a request.
+enum Authorization<'a> {
+    None,
+    One(&'a [u8]),
+    Several,
+}
+
 /// Headers that only this filter sets.
-const OURS: &str = "x-tollgate-";
+const OURS: &[u8] = b"x-tollgate-";
 
 impl Request {
     /// A new stream.
@@ -91,7 +99,8 @@ impl Request {
 
     /// Reads and decides the request from its start; the stream must be the current one.
     pub fn begin(self: &Rc<Self>, now: Now) -> Flow {
-        let parsed = Parsed::from(self.edge.host.request_headers());
+        let headers = self.edge.host.request_headers();
+        let parsed = Parsed::from(&headers);
         for name in &parsed.spoofed {
             self.edge.host.remove_request_header(name);
         }
@@ -243,21 +252,28 @@ impl Request {
     }
 }
 
-impl Parsed {
-    fn from(headers: Vec<Header>) -> Self {
+impl<'a> Parsed<'a> {
+    fn from(headers: &'a HeaderMap) -> Self {
         let mut parsed = Self {
-            method: String::new(),
-            path: String::new(),
-            authorizations: Vec::new(),
+            method: Cow::Borrowed(""),
+            path: Cow::Borrowed(""),
+            authorization: Authorization::None,
             spoofed: Vec::new(),
         };
-        for (name, value) in headers {
-            match name.as_str() {
+        for (name, value) in headers.iter() {
+            match name {
                 // Bytes that are not UTF-8 become U+FFFD, which no route and no method has, and no path may have.
-                ":method" => parsed.method = lossy(value),
-                ":path" => parsed.path = lossy(value),
-                "authorization" => parsed.authorizations.push(value),
-                _ if name.starts_with(OURS) => parsed.spoofed.push(name),
+                b":method" => parsed.method = String::from_utf8_lossy(value),
+                b":path" => parsed.path = String::from_utf8_lossy(value),
+                b"authorization" => {
+                    parsed.authorization = match parsed.authorization {
+                        Authorization::None => Authorization::One(value),
+                        _ => Authorization::Several,
+                    }
+                }
+                _ if name.starts_with(OURS) => {
+                    parsed.spoofed.push(String::from_utf8_lossy(name).into_owned());
+                }
                 _ => {}
             }
         }
@@ -265,18 +281,14 @@ impl Parsed {
     }
 
     /// The one bearer token (RFC 6750 2.1); the scheme's case does not matter (RFC 9110 11.1).
-    fn token(&self) -> Result<&[u8], Box<Denial>> {
-        match self.authorizations.as_slice() {
-            [] => Err(Box::new(Denial::no_token())),
-            [value] => match value.split_at_checked(7) {
+    fn token(&self) -> Result<&'a [u8], Box<Denial>> {
+        match self.authorization {
+            Authorization::None => Err(Box::new(Denial::no_token())),
+            Authorization::One(value) => match value.split_at_checked(7) {
                 Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"Bearer ") => Ok(token.trim_ascii()),
                 _ => Err(Box::new(Denial::bad_authorization())),
             },
-            _ => Err(Box::new(Denial::bad_authorization())),
+            Authorization::Several => Err(Box::new(Denial::bad_authorization())),
         }
     }
-}
-
-fn lossy(bytes: Vec<u8>) -> String {
-    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
