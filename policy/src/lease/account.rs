@@ -121,3 +121,6 @@ impl Account {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

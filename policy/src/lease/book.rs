@@ -20,6 +20,9 @@ const RECALL_INTERVAL_MS: i64 = 500;
 /// ledger, which does not pass through here.
 pub const WINDOW_LATE_MS: i64 = 3_600_000;
 
+/// Most closed sessions that an account of a quota remembers; their final numbers may still come.
+const CLOSED_MAX: usize = 128;
+
 /// All accounts of one subject.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Book {
@@ -203,6 +206,7 @@ impl Book {
                 free_at,
             };
             account.closed.insert(session.to_owned(), closed);
+            account.fold_closed();
         }
     }
 
@@ -298,6 +302,20 @@ impl BookAccount {
         self.closed.retain(|_, closed| closed.free_at.is_none_or(|free_at| now_ms < free_at));
     }
 
+    /// Bounds what restarts of edges leave behind in a long window. A quota's closed session that is folded stays charged,
+    /// and its final numbers will not be heard; of those that forfeited least that matters least.
+    fn fold_closed(&mut self) {
+        while self.end.is_some() && self.closed.len() > CLOSED_MAX {
+            let unreported =
+                |closed: &Closed| closed.charge.saturating_sub(closed.taken.saturating_sub(closed.freed));
+            let least =
+                self.closed.iter().min_by_key(|(_, closed)| unreported(closed)).map(|(id, _)| id.clone());
+            if let Some(closed) = least.and_then(|id| self.closed.remove(&id)) {
+                self.settled = self.settled.saturating_add(closed.charge);
+            }
+        }
+    }
+
     fn committed(&self, now_ms: i64) -> u64 {
         let open = self.open.values().fold(0_u64, |sum, h| sum.saturating_add(h.committed(self.end)));
         let closed = self.closed.values().filter(|c| c.free_at.is_none_or(|free_at| now_ms < free_at));
@@ -355,6 +373,7 @@ impl BookAccount {
         };
         let pending = self.open.iter().any(|(id, holding)| {
             id != session
+                && holding.idle(self.end) > 0
                 && matches!(holding.recall, Recall::Wanted(at_ms) | Recall::Told(at_ms)
                     if now_ms.saturating_sub(at_ms) < RECALL_PATIENCE_MS)
         });
@@ -382,9 +401,10 @@ impl BookAccount {
 
 impl Holding {
     fn merge(&mut self, report: &AccountReport) {
-        self.returned = self.returned.max(report.returned);
+        // What was never granted cannot be given back, and what was not taken cannot be freed, whatever an edge says.
+        self.returned = self.returned.max(report.returned.min(self.granted));
         self.taken = self.taken.max(report.taken);
-        self.freed = self.freed.max(report.freed);
+        self.freed = self.freed.max(report.freed.min(self.taken));
     }
 
     fn held(&self) -> u64 {
@@ -423,3 +443,6 @@ impl Recall {
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }
+
+#[cfg(test)]
+mod tests;

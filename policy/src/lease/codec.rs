@@ -209,3 +209,6 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.bytes()?).map(str::to_owned).map_err(|_| CorruptBucket)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -72,6 +72,9 @@ pub fn decide(record: &mut Record, demands: &[Demand], valid: bool, now_ms: i64,
             return Verdict::Ask;
         };
         account.rest.expire(mono_ms);
+        let before =
+            demands.get(..position).unwrap_or_default().iter().filter(|d| d.account == demand.account);
+        let units = before.fold(demand.units, |sum, d| sum.saturating_add(d.units));
         if demand.units > demand.limit_units {
             return Verdict::Refuse(Refusal {
                 demand: position,
@@ -81,7 +84,7 @@ pub fn decide(record: &mut Record, demands: &[Demand], valid: bool, now_ms: i64,
         }
         if !valid {
             ask = true;
-        } else if account.free_within(demand.limit_units) < demand.units {
+        } else if account.free_within(demand.limit_units) < units {
             // With the whole limit in this edge's hands, or an answer of just now, there is nobody to ask.
             let certain = account.held() >= demand.limit_units || mono_ms < account.empty_until_ms;
             if certain {
@@ -135,3 +138,6 @@ fn retry_after_ms(account: &Account, demand: &Demand, now_ms: i64, mono_ms: u64)
     };
     wait_ms.max(1)
 }
+
+#[cfg(test)]
+mod tests;

@@ -197,3 +197,6 @@ impl Record {
             })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,7 +34,9 @@ impl Rest {
         if units == 0 {
             return;
         }
-        let step_ms = if limit_units <= EXACT_UNITS_MAX { 1 } else { (window_ms / STEPS).max(1) };
+        // An edge in debt takes more than its limit: then too the number of ends must stay bounded.
+        let exact = limit_units <= EXACT_UNITS_MAX && (self.entries.len() as u64) < EXACT_UNITS_MAX;
+        let step_ms = if exact { 1 } else { (window_ms / STEPS).max(1) };
         let mut end_ms = now_ms.saturating_add(window_ms).div_ceil(step_ms).saturating_mul(step_ms);
         if let Some((last_ms, last_units)) = self.entries.last_mut() {
             // A worker whose clock reading is a little older must not break the order; resting longer is safe.

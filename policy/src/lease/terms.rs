@@ -105,3 +105,6 @@ impl Term {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -112,6 +112,8 @@ pub struct World {
     pub edges: Vec<Edge>,
     wire: Vec<Message>,
     sessions_made: u64,
+    pub lost_percent: u64,
+    pub repeated_percent: u64,
     counts_usage: bool,
     /// Admissions under rates: limit, moment, units, and the window that the edge knew.
     admissions: Vec<(&'static str, u64, u64, u64)>,
@@ -150,6 +152,8 @@ impl World {
             edges: Vec::new(),
             wire: Vec::new(),
             sessions_made: 0,
+            lost_percent: 0,
+            repeated_percent: 0,
             counts_usage: seed % 3 == 0,
             admissions: Vec::new(),
             admitted: BTreeMap::new(),
@@ -355,8 +359,9 @@ impl World {
         let Some(record) = &mut self.edges[edge].record else { return };
         for account in &mut record.accounts {
             account.rest.expire(mono_ms);
-            let units = self.random.below(account.free() + 1);
-            assert_eq!(account.give_back(units), units);
+            let units =
+                if self.random.percent(50) { u64::MAX } else { self.random.below(account.free() + 1) };
+            account.give_back(units);
         }
     }
 
@@ -426,9 +431,9 @@ impl World {
             return;
         }
         let at = self.random.index(self.wire.len());
-        let again = self.random.percent(20);
+        let again = self.random.percent(self.repeated_percent);
         let message = if again { self.wire[at].clone() } else { self.wire.swap_remove(at) };
-        if !self.random.percent(15) {
+        if !self.random.percent(self.lost_percent) {
             self.deliver(message);
         }
     }
