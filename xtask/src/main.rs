@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod build;
 mod demo;
 mod process;
@@ -32,6 +33,9 @@ enum Job {
     Test(test::Options),
     /// Build the filter's module, target/tollgate-filter.wasm
     Wasm,
+    /// Measure, and write the results into BENCHMARKS.md
+    #[command(subcommand)]
+    Bench(bench::Bench),
 }
 
 fn main() -> ExitCode {
@@ -54,5 +58,6 @@ fn run(job: Job) -> Result<()> {
         Job::Demo(options) => demo::run(&options),
         Job::Test(options) => test::run(&options),
         Job::Wasm => progress::step("Building the filter's module", wasm::build_filter),
+        Job::Bench(bench) => bench::run(&bench),
     }
 }

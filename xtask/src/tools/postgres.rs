@@ -90,16 +90,17 @@ fn provide() -> Result<PathBuf> {
 }
 
 fn find() -> Option<PathBuf> {
-    let has_server = |bin: &Path| bin.join("initdb").is_file() && bin.join("postgres").is_file();
-    if let Some(bin) = on_path("initdb").and_then(|initdb| initdb.parent().map(Path::to_owned))
-        && has_server(&bin)
-    {
-        return Some(bin);
+    let complete =
+        |bin: &Path| ["initdb", "postgres", "pg_isready"].iter().all(|name| bin.join(name).is_file());
+    // What is on PATH may be a link into the directory that has them all.
+    let initdb = on_path("initdb").and_then(|initdb| initdb.canonicalize().ok());
+    if let Some(bin) = initdb.as_deref().and_then(Path::parent).filter(|bin| complete(bin)) {
+        return Some(bin.to_owned());
     }
     // Debian keeps them off PATH, one directory for each version.
     let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
     let bins = versions.flatten().map(|version| version.path().join("bin"));
-    bins.filter(|bin| has_server(bin)).max()
+    bins.filter(|bin| complete(bin)).max()
 }
 
 fn as_other_account() -> bool {

@@ -1,0 +1,56 @@
+//! `cargo xtask bench`: measurements, each against its target, written into BENCHMARKS.md with the machine named.
+
+use anyhow::Result;
+
+#[cfg(feature = "bench")]
+mod edge;
+#[cfg(feature = "bench")]
+mod report;
+
+/// What to measure.
+#[derive(clap::Subcommand)]
+pub enum Bench {
+    /// What Envoy spends on a request: without a filter, with its own filters, with Tollgate
+    Edge(EdgeOptions),
+}
+
+/// How long and how often.
+#[derive(clap::Args)]
+pub struct EdgeOptions {
+    /// Measured time of each configuration in each round
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    seconds: u64,
+    /// Rounds; in each, every configuration is measured once
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    rounds: usize,
+    /// Leave out configurations whose name contains this
+    #[arg(long, value_name = "PART")]
+    without: Vec<String>,
+}
+
+#[cfg(feature = "bench")]
+impl EdgeOptions {
+    fn wants(&self, name: &str) -> bool {
+        !self.without.iter().any(|part| name.contains(part.as_str()))
+    }
+}
+
+/// Measures.
+#[cfg(feature = "bench")]
+pub fn run(bench: &Bench) -> Result<()> {
+    match bench {
+        Bench::Edge(options) => edge::run(options),
+    }
+}
+
+/// Runs itself again, optimised and with what the measurements need: a load generator that is not optimised measures
+/// itself. The arguments pass as they are.
+#[cfg(not(feature = "bench"))]
+pub fn run(_bench: &Bench) -> Result<()> {
+    use crate::{build, process, progress};
+
+    progress::heading("Building the benchmarks");
+    let mut again = build::cargo("run");
+    again.args(["--release", "--quiet", "--package", "xtask", "--features", "bench", "--"]);
+    process::run(again.args(std::env::args_os().skip(1)))
+}
