@@ -1,0 +1,57 @@
+//! Who may pass: the bearer token is looked up once, here, for all endpoints of a group.
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, header};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::problem::{Problem, ProblemKind};
+use super::state::Api;
+use crate::service::tokens::{Identity, Role};
+
+/// Lets admins pass, and readers where nothing is changed or made known that they could use to change anything.
+pub async fn admin(State(api): State<Api>, request: Request, next: Next) -> Result<Response, Problem> {
+    let identity = identify(&api, request.headers()).await?;
+    let looks = request.method() == Method::GET && !request.uri().path().starts_with("/v1/tokens");
+    match identity.role {
+        Role::Admin => {}
+        Role::Read if looks => {}
+        Role::Read => return Err(forbidden("This token may only look. Use an admin token.")),
+        Role::Edge => return Err(forbidden("This is an edge's token. Use an admin token.")),
+    }
+    Ok(pass(identity, request, next).await)
+}
+
+/// Lets edges pass.
+pub async fn edge(State(api): State<Api>, request: Request, next: Next) -> Result<Response, Problem> {
+    let identity = identify(&api, request.headers()).await?;
+    if identity.role != Role::Edge {
+        return Err(forbidden("Only an edge's token may do this. Use the token of TOLLGATE_EDGE_TOKEN."));
+    }
+    Ok(pass(identity, request, next).await)
+}
+
+async fn pass(identity: Identity, mut request: Request, next: Next) -> Response {
+    request.extensions_mut().insert(identity);
+    next.run(request).await
+}
+
+fn forbidden(detail: &str) -> Problem {
+    Problem::new(ProblemKind::RightMissing, detail)
+}
+
+async fn identify(api: &Api, headers: &HeaderMap) -> Result<Identity, Problem> {
+    let token = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim());
+    let Some(token) = token else {
+        return Err(Problem::new(ProblemKind::TokenMissing, "Send Authorization: Bearer <token>."));
+    };
+    let identity = api.plane.identify(token).await?;
+    identity.ok_or_else(|| {
+        Problem::new(ProblemKind::TokenInvalid, "This token is not known, or was revoked. Use another one.")
+    })
+}

@@ -1,0 +1,162 @@
+//! The HTTP interface: REST for people and programs under `/v1`, the edges' under `/edge/v1`. Endpoints translate, and
+//! decide nothing: a request into a call of the service, its answer into JSON, its error into a problem.
+
+mod audit;
+mod auth;
+mod edge;
+mod extract;
+mod observe;
+mod operations;
+mod policy;
+pub mod problem;
+mod state;
+mod subjects;
+mod subscriptions;
+mod tiers;
+mod tokens;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, Uri};
+use axum::middleware;
+use tollgate_policy::document::DOCUMENT_BYTES_MAX;
+use utoipa::OpenApi as _;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::config::{BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX};
+use problem::{Problem, ProblemKind};
+pub use state::Api;
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "Tollgate control plane",
+        description = "Tiers, subscriptions, usage and policies of an API behind Envoy. Errors are \
+                       application/problem+json (RFC 9457) with a stable `code`."
+    ),
+    components(schemas(problem::ProblemBody)),
+    tags(
+        (name = "policy", description = "The policy: versions, rollback, tiers"),
+        (name = "subscriptions", description = "What subjects have bought"),
+        (name = "subjects", description = "What subjects have and used"),
+        (name = "tokens", description = "Who may use this API"),
+        (name = "audit", description = "Who changed what"),
+        (name = "edge", description = "For Tollgate's filter in Envoy"),
+        (name = "operations", description = "For operators; no token"),
+    )
+)]
+struct Description;
+
+/// The whole interface.
+pub fn router(api: Api) -> Router {
+    let (router, _) = documented(&api).split_for_parts();
+    router
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(unknown_method)
+        .layer(middleware::from_fn_with_state(api.clone(), observe::observe))
+        .with_state(api)
+}
+
+/// The description of the whole interface.
+pub fn openapi(api: &Api) -> OpenApi {
+    let mut openapi = documented(api).into_openapi();
+    let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+    openapi.components.get_or_insert_default().add_security_scheme("token", bearer);
+    for (path, item) in &mut openapi.paths.paths {
+        let has_token = path.starts_with("/v1/") || path.starts_with("/edge/");
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            add_problems(operation, has_token);
+        }
+    }
+    openapi
+}
+
+fn documented(api: &Api) -> OpenApiRouter<Api> {
+    let admin = OpenApiRouter::new()
+        .routes(routes!(policy::apply, policy::show))
+        .routes(routes!(policy::versions))
+        .routes(routes!(policy::version))
+        .routes(routes!(policy::roll_back))
+        .layer(DefaultBodyLimit::max(DOCUMENT_BYTES_MAX + 1))
+        .merge(small())
+        .route_layer(middleware::from_fn_with_state(api.clone(), auth::admin));
+    let edge = OpenApiRouter::new()
+        .routes(routes!(edge::sync))
+        .routes(routes!(edge::watch))
+        .routes(routes!(edge::policy))
+        .routes(routes!(edge::keys))
+        .layer(DefaultBodyLimit::max(SYNC_BODY_BYTES_MAX))
+        .route_layer(middleware::from_fn_with_state(api.clone(), auth::edge));
+    let open = OpenApiRouter::new()
+        .routes(routes!(operations::healthz))
+        .routes(routes!(operations::readyz))
+        .routes(routes!(operations::metrics))
+        .routes(routes!(operations::openapi));
+    OpenApiRouter::with_openapi(Description::openapi()).merge(admin).merge(edge).merge(open)
+}
+
+fn small() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(tiers::list))
+        .routes(routes!(tiers::show))
+        .routes(routes!(subscriptions::list))
+        .routes(routes!(
+            subscriptions::show,
+            subscriptions::set,
+            subscriptions::change,
+            subscriptions::delete
+        ))
+        .routes(routes!(subjects::show))
+        .routes(routes!(subjects::usage))
+        .routes(routes!(audit::list))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+}
+
+async fn unknown_route(uri: Uri) -> Problem {
+    Problem::new(
+        ProblemKind::RouteUnknown,
+        format!("Nothing is at {}. GET /openapi.json lists what is.", uri.path()),
+    )
+}
+
+async fn unknown_method(method: Method, uri: Uri) -> Problem {
+    let detail =
+        format!("{} does not have the method {method}. GET /openapi.json lists what it has.", uri.path());
+    Problem::new(ProblemKind::MethodUnknown, detail)
+}
+
+/// Problems that every operation can answer, so that none has to name them.
+fn add_problems(operation: &mut Operation, has_token: bool) {
+    let mut statuses = vec![405_u16, 500, 503];
+    if has_token {
+        statuses.extend([400, 401, 403]);
+    }
+    if operation.request_body.is_some() {
+        statuses.extend([413, 415, 422]);
+    }
+    for status in statuses {
+        let codes: Vec<&str> = ProblemKind::ALL
+            .iter()
+            .filter(|kind| kind.status().as_u16() == status)
+            .map(|kind| kind.code())
+            .collect();
+        let schema = RefOr::Ref(Ref::from_schema_name("ProblemBody"));
+        let content = ContentBuilder::new().schema(Some(schema)).build();
+        let response = ResponseBuilder::new()
+            .description(format!("A problem; its code is one of {}", codes.join(", ")))
+            .content("application/problem+json", content)
+            .build();
+        operation.responses.responses.entry(status.to_string()).or_insert(RefOr::T(response));
+    }
+    if has_token {
+        let requirement = utoipa::openapi::SecurityRequirement::new("token", Vec::<String>::new());
+        operation.security.get_or_insert_default().push(requirement);
+    }
+}

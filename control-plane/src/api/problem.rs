@@ -1,0 +1,246 @@
+//! Every error that a client can see: one table of kinds with their status, code and title, and one way to make a body
+//! of RFC 9457 from them. No other file names a status of an error.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tollgate_policy::document::Fault;
+use utoipa::ToSchema;
+
+use crate::service::{Invalid, NotFound, ServiceError};
+use crate::store::StoreError;
+
+macro_rules! kinds {
+    ($($kind:ident $status:ident $code:literal $title:literal;)*) => {
+        /// A kind of problem. Codes are stable: clients decide by them.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "the titles say it")]
+        pub enum ProblemKind { $($kind),* }
+
+        impl ProblemKind {
+            /// All kinds.
+            pub const ALL: &[Self] = &[$(Self::$kind),*];
+
+            /// Its HTTP status.
+            pub fn status(self) -> StatusCode {
+                match self { $(Self::$kind => StatusCode::$status),* }
+            }
+
+            /// Its stable code.
+            pub fn code(self) -> &'static str {
+                match self { $(Self::$kind => $code),* }
+            }
+
+            /// What all problems of this kind have in common.
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$kind => $title),* }
+            }
+        }
+    };
+}
+
+kinds! {
+    JsonMalformed BAD_REQUEST "json-malformed" "The body is not JSON";
+    TextMalformed BAD_REQUEST "text-malformed" "The body is not UTF-8 text";
+    QueryMalformed BAD_REQUEST "query-malformed" "The query is not understood";
+    PathMalformed BAD_REQUEST "path-malformed" "The path is not understood";
+    HeaderMalformed BAD_REQUEST "header-malformed" "A header is not understood";
+    CursorMalformed BAD_REQUEST "cursor-malformed" "The cursor was not given out here";
+    SubjectMalformed BAD_REQUEST "subject-malformed" "This cannot be a subject";
+    SessionMalformed BAD_REQUEST "session-malformed" "This cannot be an edge session";
+    WireVersion BAD_REQUEST "wire-version" "The edge speaks another version";
+    RangeInvalid BAD_REQUEST "range-invalid" "The range cannot be answered";
+    TokenMissing UNAUTHORIZED "token-missing" "A token is needed";
+    TokenInvalid UNAUTHORIZED "token-invalid" "The token is not known";
+    RightMissing FORBIDDEN "right-missing" "The token may not do this";
+    RouteUnknown NOT_FOUND "route-unknown" "There is nothing at this path";
+    PolicyMissing NOT_FOUND "policy-missing" "No policy is in force";
+    VersionUnknown NOT_FOUND "version-unknown" "The policy has no such version";
+    TierMissing NOT_FOUND "tier-missing" "The policy in force has no such tier";
+    SubscriptionMissing NOT_FOUND "subscription-missing" "The subject has no subscription";
+    TokenUnknown NOT_FOUND "token-unknown" "There is no such token";
+    IssuerUnknown NOT_FOUND "issuer-unknown" "The policy in force follows no such issuer";
+    MethodUnknown METHOD_NOT_ALLOWED "method-unknown" "The path does not have this method";
+    VersionConflict CONFLICT "version-conflict" "Another version is in force";
+    NoPolicy CONFLICT "no-policy" "A policy must be applied first";
+    BodyTooLarge PAYLOAD_TOO_LARGE "body-too-large" "The body is too large";
+    SubjectsTooMany PAYLOAD_TOO_LARGE "subjects-too-many" "The sync names too many subjects";
+    MediaType UNSUPPORTED_MEDIA_TYPE "media-type" "The body is of a type that is not read here";
+    BodyInvalid UNPROCESSABLE_ENTITY "body-invalid" "The body does not have the right shape";
+    PolicyInvalid UNPROCESSABLE_ENTITY "policy-invalid" "The policy has faults; the one in force stays";
+    TierUnknown UNPROCESSABLE_ENTITY "tier-unknown" "The policy in force has no such tier";
+    LimitUnknown UNPROCESSABLE_ENTITY "limit-unknown" "The tier has no such limit";
+    SubscriptionInvalid UNPROCESSABLE_ENTITY "subscription-invalid" "The subscription makes no sense";
+    TokenUnmakeable UNPROCESSABLE_ENTITY "token-unmakeable" "Such a token cannot be made";
+    Internal INTERNAL_SERVER_ERROR "internal" "Something is wrong with the control plane";
+    DatabaseUnavailable SERVICE_UNAVAILABLE "database-unavailable" "The database does not answer";
+    Busy SERVICE_UNAVAILABLE "busy" "The control plane is too busy";
+}
+
+/// After how many seconds a client may try again where the problem may have passed by then.
+const RETRY_AFTER_S: u64 = 1;
+
+/// One problem, ready to be answered.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    kind: ProblemKind,
+    detail: String,
+    faults: Vec<Fault>,
+}
+
+/// The body of a problem (RFC 9457), `application/problem+json`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProblemBody {
+    /// The code again, as a URI reference.
+    #[serde(rename = "type")]
+    pub type_uri: String,
+    /// What all problems of this code have in common.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// The stable code: decide by this.
+    pub code: String,
+    /// A sentence on this one: what to do.
+    pub detail: String,
+    /// All that is wrong with a policy.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<FaultBody>,
+}
+
+/// One thing that is wrong with a policy.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FaultBody {
+    /// Such as `tiers.free.limits[0].per`. Empty: the document as a whole.
+    pub path: String,
+    /// Line in the text, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// Column in that line, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub column: Option<u64>,
+    /// A sentence that says what to do.
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem with a sentence that says what to do.
+    pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), faults: Vec::new() }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        // The one place where a failed request is logged.
+        match &error {
+            StoreError::Conflict(_) | StoreError::Unavailable(_) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the database does not answer");
+                let detail = "The database is locked or away; nothing was changed. Try again in a moment.";
+                Self::new(ProblemKind::DatabaseUnavailable, detail)
+            }
+            StoreError::Corrupt { .. } => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the database holds something unexpected"
+                );
+                Self::new(
+                    ProblemKind::Internal,
+                    "Nothing was changed. The control plane's log says what is wrong.",
+                )
+            }
+        }
+    }
+}
+
+impl From<ServiceError> for Problem {
+    fn from(error: ServiceError) -> Self {
+        match error {
+            ServiceError::Invalid { rule, message } => Self::new(invalid_kind(rule), message),
+            ServiceError::PolicyInvalid(faults) => Self {
+                kind: ProblemKind::PolicyInvalid,
+                detail: "Correct the faults and apply it again.".to_owned(),
+                faults,
+            },
+            ServiceError::NotFound(what) => Self::new(not_found_kind(what), not_found_detail(what)),
+            ServiceError::VersionConflict { expected, found } => Self::new(
+                ProblemKind::VersionConflict,
+                format!(
+                    "Version {found} is in force, not {expected}. Look at it, and apply your change to it."
+                ),
+            ),
+            ServiceError::Busy(message) => Self::new(ProblemKind::Busy, message),
+            ServiceError::Store(error) => error.into(),
+        }
+    }
+}
+
+fn invalid_kind(rule: Invalid) -> ProblemKind {
+    match rule {
+        Invalid::WireVersion => ProblemKind::WireVersion,
+        Invalid::Session => ProblemKind::SessionMalformed,
+        Invalid::Subject => ProblemKind::SubjectMalformed,
+        Invalid::Report => ProblemKind::BodyInvalid,
+        Invalid::TooManySubjects => ProblemKind::SubjectsTooMany,
+        Invalid::NoPolicy => ProblemKind::NoPolicy,
+        Invalid::TierUnknown => ProblemKind::TierUnknown,
+        Invalid::LimitUnknown => ProblemKind::LimitUnknown,
+        Invalid::Subscription => ProblemKind::SubscriptionInvalid,
+        Invalid::Range => ProblemKind::RangeInvalid,
+        Invalid::Token => ProblemKind::TokenUnmakeable,
+    }
+}
+
+fn not_found_kind(what: NotFound) -> ProblemKind {
+    match what {
+        NotFound::Policy => ProblemKind::PolicyMissing,
+        NotFound::Version => ProblemKind::VersionUnknown,
+        NotFound::Tier => ProblemKind::TierMissing,
+        NotFound::Subscription => ProblemKind::SubscriptionMissing,
+        NotFound::Token => ProblemKind::TokenUnknown,
+        NotFound::Issuer => ProblemKind::IssuerUnknown,
+    }
+}
+
+fn not_found_detail(what: NotFound) -> &'static str {
+    match what {
+        NotFound::Policy => "Apply a policy: PUT /v1/policy, or `tollgate policy apply FILE`.",
+        NotFound::Version => "GET /v1/policy/versions lists the versions there are.",
+        NotFound::Tier => "GET /v1/tiers lists the tiers there are.",
+        NotFound::Subscription => "PUT /v1/subscriptions/{subject} makes one.",
+        NotFound::Token => "GET /v1/tokens lists the tokens there are.",
+        NotFound::Issuer => "Name an issuer of the policy in force whose keys come from a `url`.",
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = self.kind.status();
+        let faults = self.faults.into_iter().map(|fault| FaultBody {
+            path: fault.path,
+            line: fault.line,
+            column: fault.column,
+            message: fault.message,
+        });
+        let body = ProblemBody {
+            type_uri: format!("about:blank#{}", self.kind.code()),
+            title: self.kind.title().to_owned(),
+            status: status.as_u16(),
+            code: self.kind.code().to_owned(),
+            detail: self.detail,
+            faults: faults.collect(),
+        };
+        let mut response = (status, axum::Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+            }
+            StatusCode::UNAUTHORIZED => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            _ => {}
+        }
+        response
+    }
+}

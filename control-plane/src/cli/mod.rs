@@ -1,0 +1,40 @@
+//! The command line. Each command is a file; what they share is the client of the REST interface and how errors are
+//! said to people.
+
+mod client;
+mod error;
+mod output;
+pub mod policy;
+pub mod serve;
+pub mod subject;
+pub mod subscription;
+pub mod token;
+
+use clap::{Parser, Subcommand};
+
+pub use error::CliError;
+
+/// Tiered API limits for Envoy: the control plane and its commands.
+#[derive(Debug, Parser)]
+#[command(name = "tollgate", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the control plane.
+    Serve(serve::ServeArguments),
+    /// Apply, check and look at policies.
+    Policy(policy::PolicyArguments),
+    /// Set and look at what subjects have bought.
+    Subscription(subscription::SubscriptionArguments),
+    /// Show what a subject has at this moment: its tier and how its limits stand.
+    Subject(subject::SubjectArguments),
+    /// Show what a subject used.
+    Usage(subject::UsageArguments),
+    /// Sign tokens, as an issuer of your own would: for tests and demonstrations.
+    Token(token::TokenArguments),
+}

@@ -1,0 +1,152 @@
+//! `tollgate serve`: the control plane itself.
+
+use std::net::SocketAddr;
+
+use clap::{Args, ValueEnum};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tollgate_control_plane::clock::SystemClock;
+use tollgate_control_plane::config::Settings;
+use tollgate_control_plane::server::Server;
+use tollgate_control_plane::service::ControlPlane;
+use tollgate_control_plane::service::jwks::Fetcher;
+use tollgate_control_plane::service::tokens::{ConfiguredTokens, TOKEN_BYTES_MIN};
+use tollgate_control_plane::store::Database;
+use tracing_subscriber::EnvFilter;
+
+use super::CliError;
+
+/// Run the control plane.
+#[derive(Debug, Args)]
+pub struct ServeArguments {
+    /// Where to listen.
+    #[arg(long, env = "TOLLGATE_LISTEN", default_value = "127.0.0.1:8700", value_name = "ADDRESS")]
+    listen: SocketAddr,
+    /// `sqlite://FILE` for one node, `postgres://…` for several.
+    #[arg(
+        long,
+        env = "TOLLGATE_DATABASE_URL",
+        default_value = "sqlite://tollgate.db",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    database_url: String,
+    /// The token of whoever may change things, 16 characters or more.
+    #[arg(long, env = "TOLLGATE_ADMIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    admin_token: Option<String>,
+    /// The token of the edges. Without it, make edges' tokens with POST /v1/tokens.
+    #[arg(long, env = "TOLLGATE_EDGE_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    edge_token: Option<String>,
+    /// How long an edge may use its leases while it cannot reach a control plane, ms. The same on all replicas.
+    #[arg(long, env = "TOLLGATE_LEASE_TTL_MS", default_value_t = 30_000, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(1_000..=3_600_000))]
+    lease_ttl_ms: u64,
+    /// How much longer a silent edge's leases stay reserved, for clocks that drift, ms. The same on all replicas.
+    #[arg(long, env = "TOLLGATE_LEASE_MARGIN_MS", default_value_t = 5_000, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(100..=600_000))]
+    lease_margin_ms: u64,
+    /// How long an edge's watch waits before it is answered without a change, ms.
+    #[arg(long, env = "TOLLGATE_WATCH_MAX_MS", default_value_t = 25_000, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(100..=300_000))]
+    watch_max_ms: u64,
+    /// What is logged: a level, or directives such as `info,tollgate_control_plane=debug`.
+    #[arg(long, env = "TOLLGATE_LOG", default_value = "info", value_name = "FILTER")]
+    log: String,
+    /// How it is logged.
+    #[arg(long, env = "TOLLGATE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+/// How is logged.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub async fn run(arguments: ServeArguments) -> Result<(), CliError> {
+    begin_log(&arguments)?;
+    let tokens = tokens(&arguments)?;
+    let failed = |what: &str, source: Box<dyn std::error::Error + Send + Sync>| CliError::Serve {
+        what: what.to_owned(),
+        source,
+    };
+    // Listen first: a taken port is told before a database is touched.
+    let listener = TcpListener::bind(arguments.listen).await.map_err(|source| CliError::Serve {
+        what: format!("cannot listen on {}; choose another address with --listen", arguments.listen),
+        source: source.into(),
+    })?;
+    let database = Database::open(&arguments.database_url)
+        .await
+        .map_err(|source| failed("cannot open the database; look at --database-url", source.into()))?;
+    let settings = Settings {
+        lease_ttl_ms: arguments.lease_ttl_ms,
+        lease_margin_ms: arguments.lease_margin_ms,
+        watch_max_ms: arguments.watch_max_ms,
+    };
+    let kind = database.kind();
+    let plane = ControlPlane::start(database, SystemClock::shared(), settings, tokens)
+        .await
+        .map_err(|source| failed("cannot read the database", source.into()))?;
+    let fetcher =
+        Fetcher::new().map_err(|source| failed("cannot read this machine's certificates", source.into()))?;
+    let server =
+        Server::start(plane, listener, fetcher).map_err(|source| failed("cannot listen", source.into()))?;
+    tracing::info!(address = %server.address(), database = kind, "serving");
+    until_told().await.map_err(|source| failed("cannot wait for signals", source.into()))?;
+    tracing::info!("stopping: finishing what was begun");
+    server.stop().await;
+    Ok(())
+}
+
+async fn until_told() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+fn tokens(arguments: &ServeArguments) -> Result<ConfiguredTokens, CliError> {
+    let Some(admin) = arguments.admin_token.as_deref().filter(|token| !token.is_empty()) else {
+        return Err(CliError::Usage(
+            "an admin token is needed: set TOLLGATE_ADMIN_TOKEN to a secret of your own, for instance with\n  \
+             export TOLLGATE_ADMIN_TOKEN=$(openssl rand -hex 32)"
+                .to_owned(),
+        ));
+    };
+    let edge = arguments.edge_token.as_deref().filter(|token| !token.is_empty());
+    for (name, token) in [("TOLLGATE_ADMIN_TOKEN", Some(admin)), ("TOLLGATE_EDGE_TOKEN", edge)] {
+        let wrong =
+            |token: &str| token.len() < TOKEN_BYTES_MIN || !token.bytes().all(|byte| byte.is_ascii_graphic());
+        if token.is_some_and(wrong) {
+            return Err(CliError::Usage(format!(
+                "{name} must have {TOKEN_BYTES_MIN} or more characters without spaces; `openssl rand -hex 32` makes one"
+            )));
+        }
+    }
+    if edge == Some(admin) {
+        return Err(CliError::Usage(
+            "TOLLGATE_EDGE_TOKEN must differ from TOLLGATE_ADMIN_TOKEN: whoever reads an edge's configuration must not \
+             be able to change tiers"
+                .to_owned(),
+        ));
+    }
+    Ok(ConfiguredTokens::new(admin, edge))
+}
+
+fn begin_log(arguments: &ServeArguments) -> Result<(), CliError> {
+    let filter = EnvFilter::try_new(&arguments.log)
+        .map_err(|_| CliError::Usage(format!("{:?} is no log filter; try --log info", arguments.log)))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match arguments.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}

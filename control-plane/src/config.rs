@@ -1,0 +1,49 @@
+//! What an operator chooses when starting the control plane, and the bounds that are not for choosing.
+
+/// What an operator chooses.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long an edge may use its leases after it sent the last request that was answered, ms.
+    pub lease_ttl_ms: u64,
+    /// How much longer the control plane waits before it closes a silent session, ms: for clocks that run at different
+    /// speeds and for requests that were answered late.
+    pub lease_margin_ms: u64,
+    /// How long a watch waits for a change, ms. Below the idle time-outs of common proxies.
+    pub watch_max_ms: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { lease_ttl_ms: 30_000, lease_margin_ms: 5_000, watch_max_ms: 25_000 }
+    }
+}
+
+/// How often a database is asked for changes while somebody waits for them, ms. Changes made by this process are seen
+/// at once; this is for those of replicas.
+pub const POLL_MS: u64 = 200;
+
+/// How often it is asked while nobody waits, ms.
+pub const IDLE_POLL_MS: u64 = 5_000;
+
+/// Most edges that may wait for changes at one control plane.
+pub const WATCHERS_MAX: usize = 10_000;
+
+/// Changes that are kept in memory; an edge that lags further is told from the database.
+pub const RING_CHANGES_MAX: usize = 16_384;
+
+/// How long the database keeps changes, ms. An edge that lags further is told of all subjects it holds units of.
+pub const CHANGE_RETENTION_MS: i64 = 3_600_000;
+
+/// Most subjects that one watch answers, and that one resync reads.
+pub const WATCH_SUBJECTS_MAX: usize = 1_000;
+
+/// Largest body of a sync: 1,000 subjects with a dozen accounts each stay below half of it.
+pub const SYNC_BODY_BYTES_MAX: usize = 8 << 20;
+
+/// Largest body of any other request but a policy's.
+pub const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// Most rows of one page of a list, and how many without a wish.
+pub const PAGE_MAX: i64 = 500;
+/// Rows of a page when the caller names no number.
+pub const PAGE_DEFAULT: i64 = 100;

@@ -1,0 +1,66 @@
+//! What the control plane does: everything between an HTTP request and the store. Knows neither HTTP nor SQL.
+
+mod error;
+pub mod in_force;
+pub mod jwks;
+pub mod metrics;
+pub mod policy;
+pub mod subscriptions;
+pub mod sweeper;
+pub mod sync;
+pub mod tokens;
+pub mod usage;
+pub mod watch;
+
+use std::sync::{Arc, RwLock};
+
+pub use error::{Invalid, NotFound, ServiceError};
+pub use in_force::InForce;
+
+use crate::clock::SharedClock;
+use crate::config::Settings;
+use crate::store::{Database, StoreError};
+use metrics::Metrics;
+use tokens::ConfiguredTokens;
+use watch::Hub;
+
+/// A control plane. Replicas on one database hold nothing that another lacks: what is kept here is a copy of what the
+/// database says, or how busy this process is.
+#[derive(Debug)]
+pub struct ControlPlane {
+    /// The ledger and all else that must not be lost.
+    pub database: Database,
+    /// What time it is.
+    pub clock: SharedClock,
+    /// What its operator chose.
+    pub settings: Settings,
+    /// How busy it is.
+    pub metrics: Metrics,
+    /// Who waits for changes.
+    pub hub: Hub,
+    configured: ConfiguredTokens,
+    in_force: RwLock<Arc<InForce>>,
+}
+
+impl ControlPlane {
+    /// A control plane on an open database, with the configuration that is in force.
+    pub async fn start(
+        database: Database,
+        clock: SharedClock,
+        settings: Settings,
+        configured: ConfiguredTokens,
+    ) -> Result<Arc<Self>, StoreError> {
+        let plane = Self {
+            hub: Hub::default(),
+            metrics: Metrics::new(),
+            in_force: RwLock::new(Arc::new(InForce::default())),
+            database,
+            clock,
+            settings,
+            configured,
+        };
+        plane.refresh().await?;
+        plane.hub_begin().await?;
+        Ok(Arc::new(plane))
+    }
+}

@@ -1,0 +1,314 @@
+//! `sync`: an edge reports what it used and wants, and is granted leases. One transaction checks the limits and grants;
+//! it costs the same few statements for one subject as for a thousand.
+//!
+//! The arithmetic is `policy::lease::Book`; here is only what surrounds it: which session is open, which subject's row
+//! is locked, what is written back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tollgate_policy::document::is_name;
+use tollgate_policy::lease::{Book, Terms};
+use tollgate_policy::wire::{
+    SYNC_SUBJECTS_MAX, SubjectAnswer, SubjectReport, SyncRequest, SyncResponse, WIRE_VERSION,
+};
+
+use super::{ControlPlane, InForce, Invalid, ServiceError};
+use crate::store::changes::ChangeKind;
+use crate::store::sessions::Beat;
+use crate::store::subjects::{BookWrite, SubjectRow};
+use crate::store::usage::UsageWrite;
+use crate::store::{StoreError, Tx, changes, sessions, subjects, usage};
+
+/// Most accounts and usage entries of one subject in one report. A tier has at most 64 limits, each with two windows
+/// around its border; usage has an entry for each of 200 meters in two hours.
+const ENTRIES_MAX: usize = 512;
+
+/// How often a sync starts anew because the configuration rose under it.
+const REFRESHES_MAX: usize = 4;
+
+/// Length of a usage window, ms.
+const HOUR_MS: i64 = 3_600_000;
+
+/// Longest subject, in characters after its kind.
+const SUBJECT_CHARS_MAX: usize = 256;
+
+/// Whether this can be a subject: `user:…`, `org:…` or `anon:…` with 1 to 256 characters, none of them a control
+/// character.
+pub fn is_subject(text: &str) -> bool {
+    let name = ["user:", "org:", "anon:"].iter().find_map(|kind| text.strip_prefix(kind));
+    name.is_some_and(|name| {
+        !name.is_empty() && name.chars().count() <= SUBJECT_CHARS_MAX && !name.chars().any(char::is_control)
+    })
+}
+
+/// Whether this can be a session: 32 hex digits in small letters.
+pub fn is_session(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+enum Outcome {
+    Done {
+        closed: bool,
+        answers: Vec<SubjectAnswer>,
+        counts: Counts,
+    },
+    /// The configuration rose; read it outside of the transaction and start anew.
+    Stale,
+}
+
+#[derive(Default, Clone, Copy)]
+struct Counts {
+    grants: u64,
+    units: u64,
+    recalls: u64,
+}
+
+impl ControlPlane {
+    /// Merges what an edge reports, grants what it wants within the limits, and answers. Repeating it is harmless.
+    /// `remote` is the edge's address, for people.
+    pub async fn sync(&self, request: &SyncRequest, remote: &str) -> Result<SyncResponse, ServiceError> {
+        check_request(request)?;
+        let mut in_force = self.in_force();
+        for _ in 0..REFRESHES_MAX {
+            let now_ms = self.clock.now_ms();
+            let sync = &Sync { plane: self, request, in_force: &in_force, now_ms };
+            let outcome = self
+                .database
+                .transact("sync", |tx| Box::pin(async move { sync.run(tx, remote).await }))
+                .await?;
+            let Outcome::Done { closed, answers, counts } = outcome else {
+                in_force = self.refresh().await?;
+                continue;
+            };
+            self.metrics.syncs.inc();
+            self.metrics.sync_subjects.observe(answers.len() as f64);
+            self.metrics.grants.inc_by(counts.grants);
+            self.metrics.granted_units.inc_by(counts.units);
+            self.metrics.recalls.inc_by(counts.recalls);
+            if counts.recalls > 0 {
+                self.hub.poke();
+            }
+            return Ok(SyncResponse {
+                version: WIRE_VERSION,
+                closed,
+                lease_ttl_ms: self.settings.lease_ttl_ms,
+                now_ms,
+                policy_revision: in_force.revision,
+                subjects: answers,
+            });
+        }
+        Err(ServiceError::Busy("The configuration is changing. Try again in a moment."))
+    }
+}
+
+fn check_request(request: &SyncRequest) -> Result<(), ServiceError> {
+    if request.version != WIRE_VERSION {
+        let message = format!(
+            "This control plane speaks version {WIRE_VERSION} of the edge's messages, not {}. Run the same release on \
+             both sides.",
+            request.version
+        );
+        return Err(ServiceError::invalid(Invalid::WireVersion, message));
+    }
+    check_session(&request.session)?;
+    if request.subjects.len() > SYNC_SUBJECTS_MAX {
+        let message = format!(
+            "Send at most {SYNC_SUBJECTS_MAX} subjects in one sync; there were {}.",
+            request.subjects.len()
+        );
+        return Err(ServiceError::invalid(Invalid::TooManySubjects, message));
+    }
+    let long =
+        request.subjects.iter().find(|s| s.accounts.len() > ENTRIES_MAX || s.usage.len() > ENTRIES_MAX);
+    match long {
+        Some(report) => {
+            let message =
+                format!("Send at most {ENTRIES_MAX} accounts and usage entries of {:?}.", report.subject);
+            Err(ServiceError::invalid(Invalid::Report, message))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Refuses what cannot be a session.
+pub(super) fn check_session(session: &str) -> Result<(), ServiceError> {
+    match is_session(session) {
+        true => Ok(()),
+        false => {
+            Err(ServiceError::invalid(Invalid::Session, "Send a session of 32 hex digits in small letters."))
+        }
+    }
+}
+
+struct Sync<'a> {
+    plane: &'a ControlPlane,
+    request: &'a SyncRequest,
+    in_force: &'a Arc<InForce>,
+    now_ms: i64,
+}
+
+impl Sync<'_> {
+    /// May run twice; so it changes nothing but through `tx`.
+    async fn run(&self, tx: &mut Tx<'_>, remote: &str) -> Result<Outcome, ServiceError> {
+        let session = self.request.session.as_str();
+        let beat = sessions::beat(tx, session, remote, self.now_ms).await?;
+        if u64::try_from(beat.revision).ok() != Some(self.in_force.revision) {
+            return Ok(Outcome::Stale);
+        }
+        // A subject that cannot be one gets no units, and does not spoil the batch for the others.
+        let names: BTreeSet<&str> =
+            self.request.subjects.iter().map(|s| s.subject.as_str()).filter(|s| is_subject(s)).collect();
+        let names: Vec<&str> = names.into_iter().collect();
+        let before = match names.is_empty() {
+            true => BTreeMap::new(),
+            false => subjects::lock(tx, &names).await?,
+        };
+        let closed = self.closed_sessions(tx, &before, &beat).await?;
+        let mut after = before.clone();
+        let mut counts = Counts::default();
+        let mut recalled = Vec::new();
+        let mut answers = Vec::with_capacity(self.request.subjects.len());
+        for report in &self.request.subjects {
+            let mut nobody = SubjectRow::default();
+            let row = match is_subject(&report.subject) {
+                true => after.entry(report.subject.clone()).or_default(),
+                false => &mut nobody,
+            };
+            let answer = self.apply(report, row, &closed, &beat, &mut recalled, &mut counts);
+            answers.push(answer);
+        }
+        self.write(tx, &before, &after).await?;
+        if self.request.last && beat.closed_ms.is_none() {
+            sessions::close(tx, session, self.now_ms).await?;
+        }
+        recalled.sort();
+        recalled.dedup();
+        counts.recalls = recalled.len() as u64;
+        let changes: Vec<(ChangeKind, &str, &str)> = recalled
+            .iter()
+            .map(|(subject, session)| (ChangeKind::Recall, subject.as_str(), session.as_str()))
+            .collect();
+        changes::append(tx, &changes, self.now_ms).await?;
+        let closed = beat.closed_ms.is_some() || self.request.last;
+        Ok(Outcome::Done { closed, answers, counts })
+    }
+
+    /// The closed ones among the sessions that the books name, with the moment each was last heard.
+    async fn closed_sessions(
+        &self,
+        tx: &mut Tx<'_>,
+        rows: &BTreeMap<String, SubjectRow>,
+        beat: &Beat,
+    ) -> Result<BTreeMap<String, i64>, StoreError> {
+        let mut named: BTreeSet<String> = rows.values().flat_map(|row| row.book.sessions()).collect();
+        match beat.closed_ms {
+            Some(_) => named.insert(self.request.session.clone()),
+            None => named.remove(&self.request.session),
+        };
+        let named: Vec<&str> = named.iter().map(String::as_str).collect();
+        sessions::closed_among(tx, &named).await
+    }
+
+    fn apply(
+        &self,
+        report: &SubjectReport,
+        row: &mut SubjectRow,
+        closed: &BTreeMap<String, i64>,
+        beat: &Beat,
+        recalled: &mut Vec<(String, String)>,
+        counts: &mut Counts,
+    ) -> SubjectAnswer {
+        let session = self.request.session.as_str();
+        let ttl_ms = self.plane.settings.lease_ttl_ms.saturating_add(self.plane.settings.lease_margin_ms);
+        for named in row.book.sessions() {
+            if let Some(heard_ms) = closed.get(&named) {
+                row.book.close(&named, *heard_ms, ttl_ms);
+            }
+        }
+        let mut accounts = Vec::new();
+        if beat.closed_ms.is_some() {
+            row.book.settle(session, &report.accounts, self.request.last);
+        } else if self.request.last {
+            row.book.close(session, self.now_ms, ttl_ms);
+            row.book.settle(session, &report.accounts, true);
+        } else {
+            row.tier_claim = report.tier_claim.clone().filter(|claim| is_name(claim));
+            let terms = self.terms(row);
+            let committed = |book: &Book| -> Vec<u64> {
+                let of = |a: &tollgate_policy::wire::AccountReport| {
+                    book.committed(&a.limit, a.window, self.now_ms)
+                };
+                report.accounts.iter().map(of).collect()
+            };
+            let before = committed(&row.book);
+            let answer = row.book.sync(session, &report.accounts, &terms, self.now_ms);
+            for (before, after) in before.into_iter().zip(committed(&row.book)) {
+                counts.grants += u64::from(after > before);
+                counts.units += after.saturating_sub(before);
+            }
+            recalled.extend(answer.recalled.into_iter().map(|session| (report.subject.clone(), session)));
+            accounts = answer.accounts;
+        }
+        row.book.prune(self.now_ms);
+        SubjectAnswer {
+            subject: report.subject.clone(),
+            subscription: row.subscription.clone(),
+            subscription_revision: u64::try_from(row.subscription_revision).unwrap_or_default(),
+            accounts,
+        }
+    }
+
+    fn terms(&self, row: &SubjectRow) -> Terms {
+        self.in_force.policy.as_ref().map_or_else(Terms::default, |policy| {
+            let claim = row.tier_claim.as_deref();
+            Terms::of(&policy.compiled, row.subscription.as_ref(), claim, self.now_ms)
+        })
+    }
+
+    async fn write(
+        &self,
+        tx: &mut Tx<'_>,
+        before: &BTreeMap<String, SubjectRow>,
+        after: &BTreeMap<String, SubjectRow>,
+    ) -> Result<(), StoreError> {
+        let books: Vec<BookWrite<'_>> = after
+            .iter()
+            .filter(|(subject, row)| before.get(*subject) != Some(row))
+            .map(|(subject, row)| BookWrite {
+                subject,
+                book: &row.book,
+                tier_claim: row.tier_claim.as_deref(),
+            })
+            .collect();
+        subjects::write_books(tx, &books, self.now_ms).await?;
+        usage::merge(tx, &self.request.session, &usage_of(self.request)).await
+    }
+}
+
+/// The usage of a report, each subject, meter and hour once. What cannot be usage is left out: names that no meter can
+/// have, hours that do not start at an hour.
+fn usage_of(request: &SyncRequest) -> Vec<UsageWrite<'_>> {
+    let mut merged: BTreeMap<(&str, &str, i64), (i64, i64)> = BTreeMap::new();
+    for report in request.subjects.iter().filter(|report| is_subject(&report.subject)) {
+        for usage in &report.usage {
+            if !is_name(&usage.meter) || usage.hour.rem_euclid(HOUR_MS) != 0 {
+                continue;
+            }
+            let taken = i64::try_from(usage.taken).unwrap_or(i64::MAX);
+            let freed = i64::try_from(usage.freed).unwrap_or(i64::MAX);
+            let merged = merged.entry((&report.subject, &usage.meter, usage.hour)).or_default();
+            *merged = (merged.0.max(taken), merged.1.max(freed));
+        }
+    }
+    merged
+        .into_iter()
+        .map(|((subject, meter, hour_ms), (taken, freed))| UsageWrite {
+            subject,
+            meter,
+            hour_ms,
+            taken,
+            freed,
+        })
+        .collect()
+}

@@ -1,0 +1,192 @@
+//! Subjects: one row each, with the subject's book of leases and its subscription.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use tollgate_policy::lease::Book;
+use tollgate_policy::subscription::Subscription;
+
+use super::statement::Statement;
+use super::value::{Row, from_json, json_rows, to_json, values};
+use super::{Database, StoreError, Tx};
+
+/// Everything that a subject owns. A subject that nobody has named yet has the default one.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SubjectRow {
+    /// Who holds how many units of what.
+    pub book: Book,
+    /// The tier that the subject's verified token last claimed.
+    pub tier_claim: Option<String>,
+    /// What the subject has bought.
+    pub subscription: Option<Subscription>,
+    /// Rises with each change of the subscription.
+    pub subscription_revision: i64,
+}
+
+/// A book to be written back, with the tier claim that came with it.
+#[derive(Debug)]
+pub struct BookWrite<'a> {
+    /// The subject.
+    pub subject: &'a str,
+    /// Its book.
+    pub book: &'a Book,
+    /// The tier that the subject's verified token last claimed.
+    pub tier_claim: Option<&'a str>,
+}
+
+/// A subscription in a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListedSubscription {
+    /// The subject.
+    pub subject: String,
+    /// What it has bought.
+    pub subscription: Subscription,
+    /// Rises with each change of it.
+    pub revision: i64,
+}
+
+static READ: Statement = Statement::new(
+    "SELECT subject, book, tier_claim, subscription, subscription_revision FROM subjects WHERE subject = $1",
+);
+static LOCK: Statement = Statement::new(
+    "SELECT subject, book, tier_claim, subscription, subscription_revision FROM subjects
+     WHERE subject IN (SELECT r.subject FROM {rows $1 r subject text}) ORDER BY subject {lock}",
+);
+static CREATE: Statement = Statement::new(
+    "INSERT INTO subjects (subject) SELECT r.subject FROM {rows $1 r subject text} WHERE true ORDER BY r.subject
+     ON CONFLICT (subject) DO NOTHING",
+);
+static WRITE_BOOKS: Statement = Statement::new(
+    "INSERT INTO subjects (subject, book, tier_claim, updated_ms)
+     SELECT r.subject, r.book, r.tier_claim, CAST($2 AS BIGINT)
+     FROM {rows $1 r subject text, book text, tier_claim text} WHERE true
+     ON CONFLICT (subject) DO UPDATE SET
+         book = excluded.book, tier_claim = excluded.tier_claim, updated_ms = excluded.updated_ms",
+);
+static WRITE_SUBSCRIPTION: Statement = Statement::new(
+    "INSERT INTO subjects (subject, subscription, subscription_tier, subscription_state, subscription_revision,
+                           updated_ms)
+     VALUES ($1, $2, $3, $4, $5, $6)
+     ON CONFLICT (subject) DO UPDATE SET
+         subscription = excluded.subscription, subscription_tier = excluded.subscription_tier,
+         subscription_state = excluded.subscription_state,
+         subscription_revision = excluded.subscription_revision, updated_ms = excluded.updated_ms",
+);
+static LIST: Statement = Statement::new(
+    "SELECT subject, subscription, subscription_revision FROM subjects
+     WHERE subscription IS NOT NULL AND subject > $1
+       AND (CAST($2 AS TEXT) IS NULL OR subscription_tier = $2)
+       AND (CAST($3 AS TEXT) IS NULL OR subscription_state = $3)
+     ORDER BY subject LIMIT $4",
+);
+static HOLDING: Statement = Statement::new(
+    "SELECT subject FROM subjects WHERE book LIKE '%\"' || $1 || '\"%' ORDER BY subject LIMIT $2",
+);
+
+/// Reads one subject.
+pub async fn read(database: &Database, subject: &str) -> Result<SubjectRow, StoreError> {
+    match database.fetch_first(&READ, values![subject]).await? {
+        Some(row) => read_row(&row).map(|(_, row)| row),
+        None => Ok(SubjectRow::default()),
+    }
+}
+
+/// Locks and reads the rows of `subjects` until the transaction ends. A subject without a row may be missing in the
+/// answer, and is locked all the same.
+pub async fn lock(tx: &mut Tx<'_>, subjects: &[&str]) -> Result<BTreeMap<String, SubjectRow>, StoreError> {
+    let names = json_rows(&subject_rows(subjects))?;
+    let mut found = read_rows(&tx.fetch_all(&LOCK, values![names.as_str()]).await?)?;
+    let missing: Vec<&str> =
+        subjects.iter().copied().filter(|subject| !found.contains_key(*subject)).collect();
+    if tx.has_many_writers() && !missing.is_empty() {
+        // A row that is not there cannot be locked, and two transactions must not both take it for new.
+        let names = json_rows(&subject_rows(&missing))?;
+        tx.execute(&CREATE, values![names.as_str()]).await?;
+        found.append(&mut read_rows(&tx.fetch_all(&LOCK, values![names]).await?)?);
+    }
+    Ok(found)
+}
+
+/// Writes books back, all in one statement. Their subjects are locked.
+pub async fn write_books(tx: &mut Tx<'_>, books: &[BookWrite<'_>], now_ms: i64) -> Result<(), StoreError> {
+    #[derive(Serialize)]
+    struct Written<'a> {
+        subject: &'a str,
+        book: String,
+        tier_claim: Option<&'a str>,
+    }
+    if books.is_empty() {
+        return Ok(());
+    }
+    let rows = books.iter().map(|write| {
+        let book = to_json("a book", write.book)?;
+        Ok(Written { subject: write.subject, book, tier_claim: write.tier_claim })
+    });
+    let rows = rows.collect::<Result<Vec<_>, StoreError>>()?;
+    tx.execute(&WRITE_BOOKS, values![json_rows(&rows)?, now_ms]).await.map(drop)
+}
+
+/// Writes a subscription, or its absence. The subject is locked.
+pub async fn write_subscription(
+    tx: &mut Tx<'_>,
+    subject: &str,
+    subscription: Option<&Subscription>,
+    revision: i64,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let text = subscription.map(|subscription| to_json("a subscription", subscription)).transpose()?;
+    let tier = subscription.map(|subscription| subscription.tier.as_str());
+    let state = subscription.map(|subscription| state_text(subscription.state)).transpose()?;
+    let values = values![subject, text.as_deref(), tier, state.as_deref(), revision, now_ms];
+    tx.execute(&WRITE_SUBSCRIPTION, values).await.map(drop)
+}
+
+/// At most `limit` subscriptions of subjects after `after`, by subject.
+pub async fn list(
+    database: &Database,
+    after: &str,
+    tier: Option<&str>,
+    state: Option<tollgate_policy::subscription::SubscriptionState>,
+    limit: i64,
+) -> Result<Vec<ListedSubscription>, StoreError> {
+    let state = state.map(state_text).transpose()?;
+    let rows = database.fetch_all(&LIST, values![after, tier, state.as_deref(), limit]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(ListedSubscription {
+                subject: row.text(0)?,
+                subscription: from_json("a subscription", &row.text(1)?)?,
+                revision: row.int(2)?,
+            })
+        })
+        .collect()
+}
+
+/// At most `limit` subjects whose book names `session`. Reads all books: only for an edge that missed changes which
+/// have been forgotten since.
+pub async fn holding(database: &Database, session: &str, limit: i64) -> Result<Vec<String>, StoreError> {
+    database.fetch_all(&HOLDING, values![session, limit]).await?.iter().map(|row| row.text(0)).collect()
+}
+
+fn subject_rows(subjects: &[&str]) -> Vec<serde_json::Value> {
+    subjects.iter().map(|subject| serde_json::json!({ "subject": subject })).collect()
+}
+
+fn read_rows(rows: &[Row]) -> Result<BTreeMap<String, SubjectRow>, StoreError> {
+    rows.iter().map(read_row).collect()
+}
+
+fn read_row(row: &Row) -> Result<(String, SubjectRow), StoreError> {
+    let subscription = row.try_text(3)?;
+    let read = SubjectRow {
+        book: from_json("a book", &row.text(1)?)?,
+        tier_claim: row.try_text(2)?,
+        subscription: subscription.map(|text| from_json("a subscription", &text)).transpose()?,
+        subscription_revision: row.int(4)?,
+    };
+    Ok((row.text(0)?, read))
+}
+
+fn state_text(state: tollgate_policy::subscription::SubscriptionState) -> Result<String, StoreError> {
+    Ok(to_json("a subscription's state", &state)?.trim_matches('"').to_owned())
+}
