@@ -1,0 +1,243 @@
+//! Envoy with the configuration that users copy, `envoy/tollgate.yaml`: only what is marked CHANGE there, and the admin
+//! port, is replaced. A test that changes more says so by `edit`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::artefacts;
+use crate::client::Client;
+use crate::http::Message;
+use crate::process::Process;
+use crate::scene::Scene;
+use crate::wait;
+
+/// The edge token of the tests' control planes.
+pub const EDGE_TOKEN: &str = "edge-token-of-the-tests";
+
+/// What an Envoy is to be started with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    name: &'static str,
+    upstream: u16,
+    control_plane: u16,
+    gateway: u16,
+    plugin: String,
+    module: PathBuf,
+    edits: Vec<(String, String)>,
+    workers: u32,
+}
+
+/// A running Envoy.
+#[derive(Debug)]
+pub struct Envoy {
+    process: Process,
+    admin: u16,
+    gateway: u16,
+}
+
+impl Options {
+    /// An edge of a control plane at this port.
+    pub fn connected(control_plane: u16, upstream: u16) -> Self {
+        let plugin = json!({"control_plane": {"cluster": "tollgate", "token": EDGE_TOKEN}});
+        Self { control_plane, ..Self::of(plugin.to_string(), upstream) }
+    }
+
+    /// An edge that stands alone, with this policy.
+    pub fn alone(policy: &Value, upstream: u16) -> Self {
+        Self::of(json!({"policy": policy}).to_string(), upstream)
+    }
+
+    /// An edge with this plugin configuration, whatever it is. One line.
+    pub fn of(plugin: String, upstream: u16) -> Self {
+        Self {
+            name: "envoy",
+            upstream,
+            // Nobody listens there.
+            control_plane: 1,
+            gateway: 0,
+            plugin,
+            module: artefacts::filter_wasm(),
+            edits: Vec::new(),
+            workers: 2,
+        }
+    }
+
+    /// Its name among this test's Envoys.
+    pub fn name(self, name: &'static str) -> Self {
+        Self { name, ..self }
+    }
+
+    /// Another module in place of the filter.
+    pub fn module(self, module: PathBuf) -> Self {
+        Self { module, ..self }
+    }
+
+    /// Listening on this port; else it chooses one itself.
+    pub fn gateway(self, gateway: u16) -> Self {
+        Self { gateway, ..self }
+    }
+
+    /// With so many workers; else two.
+    pub fn workers(self, workers: u32) -> Self {
+        Self { workers, ..self }
+    }
+
+    /// With this text of the shipped configuration replaced.
+    pub fn edit(mut self, from: &str, to: &str) -> Self {
+        self.edits.push((from.to_owned(), to.to_owned()));
+        self
+    }
+
+    /// The configuration, from the shipped one.
+    pub fn render(&self) -> String {
+        let module = self.module.display().to_string();
+        let shipped = artefacts::shipped("envoy/tollgate.yaml");
+        let control_plane = r#"{"control_plane": {"cluster": "tollgate", "token": "the-edge-token"}}"#;
+        let edits = [
+            ("port_value: 9901}", "port_value: 0}".to_owned()),
+            (
+                "{address: 0.0.0.0, port_value: 8080}",
+                format!("{{address: 127.0.0.1, port_value: {}}}", self.gateway),
+            ),
+            ("port_value: 3000}", format!("port_value: {}}}", self.upstream)),
+            ("port_value: 8081}", format!("port_value: {}}}", self.control_plane)),
+            ("/etc/envoy/tollgate-filter.wasm", module),
+            (control_plane, self.plugin.clone()),
+        ];
+        let own = self.edits.iter().map(|(from, to)| (from.as_str(), to.clone()));
+        edits.into_iter().chain(own).fold(shipped, |config, (from, to)| {
+            assert_eq!(config.matches(from).count(), 1, "envoy/tollgate.yaml has one {from}");
+            config.replace(from, &to)
+        })
+    }
+
+    /// The same configuration with its listener in a file of its own, which Envoy follows: the bootstrap, and that file.
+    pub fn render_with_listener_file(&self, listener_file: &Path) -> (String, String) {
+        let config = self.render();
+        let (head, rest) = config.split_once("  listeners:\n").expect("there are listeners");
+        let (listener, tail) = rest.split_once("\n  clusters:").expect("there are clusters");
+        let listener = listener.strip_prefix("  - name: gateway\n").expect("the listener is `gateway`");
+        let lines = listener.lines().map(|line| line.strip_prefix("  ").unwrap_or(line));
+        let listener = lines.fold(
+            "resources:\n- \"@type\": type.googleapis.com/envoy.config.listener.v3.Listener\n  name: gateway\n"
+                .to_owned(),
+            |text, line| text + line + "\n",
+        );
+        let head = head.replace("static_resources:\n", "");
+        let bootstrap = format!(
+            "node: {{id: test, cluster: test}}\ndynamic_resources:\n  lds_config: {{path_config_source: {{path: {}}}}}\n\
+             {head}static_resources:\n  clusters:{tail}",
+            listener_file.display(),
+        );
+        (bootstrap, listener)
+    }
+
+    /// Starts it, and waits until it listens.
+    pub fn start(&self, scene: &Scene) -> Envoy {
+        let config = scene.write(&format!("{}.yaml", self.name), self.render());
+        self.start_with(scene, &config)
+    }
+
+    /// Starts it with this configuration file.
+    pub fn start_with(&self, scene: &Scene, config: &Path) -> Envoy {
+        let (mut process, admin_file) = self.launch(scene, config);
+        let admin = wait::until("Envoy tells its admin port", wait::SOON, || {
+            process.assert_alive();
+            let address = std::fs::read_to_string(&admin_file).ok()?;
+            address.trim().rsplit_once(':')?.1.parse().ok()
+        });
+        let gateway = wait::until("Envoy listens", wait::SOON, || {
+            process.assert_alive();
+            let ready = Client::new(admin).request("GET", "/ready").try_send().ok()?;
+            let listeners = Client::new(admin).request("GET", "/listeners?format=json").try_send().ok()?;
+            let listeners = listeners.json();
+            let address = &listeners["listener_statuses"][0]["local_address"]["socket_address"];
+            let port = address["port_value"].as_u64().and_then(|port| u16::try_from(port).ok());
+            port.filter(|_| ready.status == 200)
+        });
+        Envoy { process, admin, gateway }
+    }
+
+    /// Starts it without waiting; answers the process and the file that it writes its admin address to.
+    pub fn launch(&self, scene: &Scene, config: &Path) -> (Process, PathBuf) {
+        let admin_file = scene.dir().join(format!("{}.admin", self.name));
+        let _ = std::fs::remove_file(&admin_file);
+        let mut command = Command::new(artefacts::envoy());
+        command.arg("--config-path").arg(config).arg("--admin-address-path").arg(&admin_file);
+        command.args(["--concurrency", &self.workers.to_string(), "--disable-hot-restart"]);
+        command.args(["--log-level", "info", "--file-flush-interval-msec", "100"]);
+        let log = scene.dir().join(format!("{}.log", self.name));
+        (Process::start(self.name, &command, &log), admin_file)
+    }
+
+    /// Whether Envoy takes this configuration (`--mode validate`); else what it said.
+    pub fn validate(config: &Path) -> Result<(), String> {
+        let mut command = Command::new(artefacts::envoy());
+        command.args(["--mode", "validate", "--disable-hot-restart", "--config-path"]).arg(config);
+        let output = command.output().expect("Envoy runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() { Ok(()) } else { Err(said) }
+    }
+}
+
+impl Envoy {
+    /// A caller of its gateway.
+    pub fn client(&self) -> Client {
+        Client::new(self.gateway)
+    }
+
+    /// The port that callers use.
+    pub fn gateway(&self) -> u16 {
+        self.gateway
+    }
+
+    /// The program.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// What its admin page says at this path.
+    #[track_caller]
+    pub fn admin(&self, path: &str) -> Message {
+        Client::new(self.admin).request("GET", path).send().expect(200).message
+    }
+
+    /// All metrics whose name contains `part`, by name.
+    pub fn stats(&self, part: &str) -> Vec<(String, i64)> {
+        let page = self.admin(&format!("/stats?filter={part}")).body;
+        let page = String::from_utf8_lossy(&page);
+        let lines = page.lines().filter_map(|line| line.rsplit_once(": "));
+        lines.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
+    }
+
+    /// A metric; 0 while there is none of this name.
+    pub fn stat(&self, name: &str) -> i64 {
+        self.stats(name).into_iter().find(|(found, _)| found == name).map_or(0, |(_, value)| value)
+    }
+
+    /// How many requests the filter has decided so, for this reason and tier.
+    pub fn decided(&self, decision: &str, reason: &str, tier: &str) -> i64 {
+        self.stat(&format!("wasmcustom.tollgate.requests.{decision}.{reason}.{tier}"))
+    }
+
+    /// Fails unless it runs and no VM of it has trapped since it started.
+    #[track_caller]
+    pub fn assert_no_trap(&mut self) {
+        self.process.assert_alive();
+        let log = self.process.log();
+        let trap = log.lines().find(|line| {
+            ["RuntimeError", "panicked at", "wasm log: panic", "VM failure"].iter().any(|word| line.contains(word))
+        });
+        assert_eq!(trap, None, "a VM trapped");
+    }
+
+    /// Waits until it has a policy: a caller without a token then gets 401, before that 503.
+    #[track_caller]
+    pub fn wait_for_policy(&self) {
+        wait::until_equal("the edge has a policy", wait::SOON, &401, || {
+            self.client().request("GET", "/").send().status
+        });
+    }
+}
