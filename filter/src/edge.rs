@@ -10,6 +10,7 @@ use std::rc::Rc;
 use tollgate_policy::compile::CompiledPolicy;
 use tollgate_policy::document::{OnControlPlaneLoss, PolicyDocument};
 use tollgate_policy::jwt::{Keyring, TokenFault};
+use tollgate_policy::wire::{SyncResponse, WIRE_VERSION};
 
 use crate::admission::{Mode, Outcome, Reservation};
 use crate::answer::Denial;
@@ -22,7 +23,7 @@ use crate::records::{Change, Records, Stuck};
 use crate::request::{Identified, Request};
 use crate::session::Session;
 use crate::shared::Shared;
-use crate::sync::{Effect, SyncInFlight};
+use crate::sync::{Effect, Occasion, SyncInFlight};
 use crate::wait::{Cause, Waiter, Waiting};
 
 /// Period of the regular tick, ms.
@@ -286,9 +287,9 @@ impl Edge {
         }
     }
 
-    /// Calls the control plane; false when the call could not be sent.
-    pub fn call(&self, method: &str, path: &str, body: &[u8], what: InFlight) -> bool {
-        let Some(ControlPlane { cluster, token }) = self.control_plane() else { return false };
+    /// Calls the control plane. A call that cannot be sent is lost at once.
+    pub fn call(&self, method: &str, path: &str, body: &[u8], what: InFlight) {
+        let Some(ControlPlane { cluster, token }) = self.control_plane() else { return };
         let timeout_ms = match what {
             InFlight::Watch => crate::leader::WATCH_TIMEOUT_MS,
             _ => SYNC_TIMEOUT_MS,
@@ -296,12 +297,8 @@ impl Edge {
         match self.host.call(&Call { cluster, method, path, token, body, timeout_ms }) {
             Ok(id) => {
                 self.calls.borrow_mut().insert(id, what);
-                true
             }
-            Err(_) => {
-                self.lost(&what);
-                false
-            }
+            Err(_) => self.lose(&what, self.host.now()),
         }
     }
 
@@ -319,15 +316,12 @@ impl Edge {
             Reply::Lost => return self.lose(&what, now),
         };
         match &what {
-            InFlight::Sync(sync) => match serde_json::from_slice(&body) {
+            InFlight::Sync(sync) => match serde_json::from_slice::<SyncResponse>(&body) {
+                Ok(response) if response.version == WIRE_VERSION => self.on_sync(sync, &response, now),
                 Ok(response) => {
-                    self.metrics.add(&*self.host, "tollgate.syncs.ok", 1);
-                    self.leader.borrow_mut().heard(now, &response);
-                    let effects = self.apply_sync(sync, &response, now);
-                    for (subject, effect) in effects {
-                        self.on_effect(&subject, effect, now);
-                    }
-                    self.serve_waiting(now);
+                    let version = response.version;
+                    self.complain(now, &format!("tollgate: the control plane speaks version {version}"));
+                    self.lose(&what, now);
                 }
                 Err(error) => {
                     self.complain(
@@ -346,14 +340,30 @@ impl Edge {
         }
     }
 
+    fn on_sync(&self, sync: &SyncInFlight, response: &SyncResponse, now: Now) {
+        self.metrics.add(&*self.host, "tollgate.syncs.ok", 1);
+        self.leader.borrow_mut().heard(sync, now, response);
+        let mut gave_back = Vec::new();
+        for (subject, effect) in self.apply_sync(sync, response, now) {
+            if matches!(effect, Effect::Merged { gave_back: true, .. }) {
+                gave_back.push(subject.clone());
+            }
+            if sync.is_urgent() {
+                // The leader must hear of every record, or nobody would ever drop it.
+                self.touched.borrow_mut().insert(subject.clone());
+            }
+            self.on_effect(&subject, effect, now);
+        }
+        if !gave_back.is_empty() {
+            self.send_sync(&gave_back, now, Occasion::Urgent, &|_| Vec::new());
+        }
+        self.serve_waiting(now);
+    }
+
     fn complain(&self, now: Now, message: &str) {
         if self.leader.borrow_mut().may_complain(now) {
             self.host.log(Level::Warn, message);
         }
-    }
-
-    fn lost(&self, what: &InFlight) {
-        self.lose(what, self.host.now());
     }
 
     fn lose(&self, what: &InFlight, now: Now) {
@@ -373,13 +383,7 @@ impl Edge {
 
     fn on_effect(&self, subject: &Rc<str>, effect: Effect, now: Now) {
         let (answered, pending) = match effect {
-            Effect::Merged { pending, gave_back } => {
-                if gave_back {
-                    self.leader.borrow_mut().sync_now(subject.clone());
-                    self.wake_soon();
-                }
-                (true, pending)
-            }
+            Effect::Merged { pending, .. } => (true, pending),
             Effect::Again => (false, false),
         };
         for waiter in self.waiting.take(|waiter| waiter.cause == Cause::Subject(subject.clone())) {
@@ -456,7 +460,7 @@ impl Edge {
         }
         let subjects: Vec<Rc<str>> = asking.keys().cloned().collect();
         self.metrics.add(&*self.host, "tollgate.asks", 1);
-        self.send_sync(&subjects, now, &|record| {
+        let stuck = self.send_sync(&subjects, now, Occasion::Urgent, &|record| {
             let mut needs: HashMap<usize, u64> = HashMap::new();
             for of in asking.get(record.subject.as_str()).into_iter().flatten() {
                 for (account, units) in Request::question(of, self, now).needs(record) {
@@ -470,6 +474,13 @@ impl Edge {
             });
             wants.collect()
         });
+        for subject in stuck {
+            for waiter in self.waiting.take(|w| w.asked && w.cause == Cause::Subject(subject.clone())) {
+                self.host.select_stream(waiter.request.stream);
+                let of = waiter.request.identified();
+                waiter.request.deny(&Denial::busy(), of.as_ref().map(|of| &*of.policy));
+            }
+        }
     }
 
     /// The control plane cannot be asked: the policy says what happens.

@@ -4,15 +4,16 @@
 //! Nothing here is needed to decide a request whose lease suffices. When the leader traps or goes, another takes over and
 //! finds everything in shared data.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
-use tollgate_policy::wire::{SyncResponse, WatchResponse};
+use tollgate_policy::lease::SessionId;
+use tollgate_policy::wire::{SyncResponse, WIRE_VERSION, WatchResponse};
 
 use crate::edge::{Edge, InFlight};
 use crate::host::{Host, Now};
 use crate::records::{BUCKETS, Change, Records};
-use crate::sync::{SYNC_SUBJECTS_MAX, prepare_regular};
+use crate::sync::{Occasion, SYNC_SUBJECTS_MAX, SyncInFlight, prepare_regular};
 
 /// For how long a worker leads without renewing it, ms.
 const LEAD_MS: u64 = 2_000;
@@ -54,11 +55,14 @@ const LEADER: &str = "tollgate.1.leader";
 pub struct Leader {
     id: u64,
     leads: bool,
+    /// The session whose records were all looked for.
+    session: SessionId,
     due: HashSet<Rc<str>>,
-    now_due: HashSet<Rc<str>>,
-    revisits: VecDeque<(u64, Rc<str>)>,
-    idle_revisits: VecDeque<(u64, Rc<str>)>,
-    queued: HashSet<Rc<str>>,
+    /// With whether nobody used the subject since it was looked at last.
+    now_due: HashMap<Rc<str>, bool>,
+    /// When each subject is looked at again, and whether it was idle the last time.
+    followed: HashMap<Rc<str>, (u64, bool)>,
+    revisits: BTreeSet<(u64, Rc<str>)>,
     syncs: usize,
     sync_at_ms: u64,
     heard_at_ms: Option<u64>,
@@ -78,11 +82,11 @@ impl Leader {
         Self {
             id,
             leads: false,
+            session: SessionId::default(),
             due: HashSet::new(),
-            now_due: HashSet::new(),
-            revisits: VecDeque::new(),
-            idle_revisits: VecDeque::new(),
-            queued: HashSet::new(),
+            now_due: HashMap::new(),
+            followed: HashMap::new(),
+            revisits: BTreeSet::new(),
             syncs: 0,
             sync_at_ms: 0,
             heard_at_ms: None,
@@ -97,9 +101,16 @@ impl Leader {
         }
     }
 
+    /// One of its syncs is sent.
+    pub fn sends(&mut self) {
+        self.syncs += 1;
+    }
+
     /// The control plane answered a sync.
-    pub fn heard(&mut self, now: Now, response: &SyncResponse) {
-        self.syncs = self.syncs.saturating_sub(1);
+    pub fn heard(&mut self, sync: &SyncInFlight, now: Now, response: &SyncResponse) {
+        if !sync.is_urgent() {
+            self.syncs = self.syncs.saturating_sub(1);
+        }
         self.heard_at_ms = Some(now.mono_ms);
         self.newest_revision = self.newest_revision.max(response.policy_revision);
     }
@@ -108,8 +119,10 @@ impl Leader {
     pub fn lost(&mut self, what: &InFlight, now: Now) {
         let retry_ms = now.mono_ms.saturating_add(RETRY_MS + self.id % RETRY_MS);
         match what {
-            InFlight::Sync(_) => {
-                self.syncs = self.syncs.saturating_sub(1);
+            InFlight::Sync(sync) => {
+                if !sync.is_urgent() {
+                    self.syncs = self.syncs.saturating_sub(1);
+                }
                 self.sync_at_ms = retry_ms;
             }
             InFlight::Watch => {
@@ -124,11 +137,6 @@ impl Leader {
         }
     }
 
-    /// The subject is to be synced at the next tick, whatever its turn.
-    pub fn sync_now(&mut self, subject: Rc<str>) {
-        self.now_due.insert(subject);
-    }
-
     /// Whether a line in the log is due.
     pub fn may_complain(&mut self, now: Now) -> bool {
         let due = self.complained_at_ms.is_none_or(|at_ms| now.mono_ms >= at_ms.saturating_add(COMPLAIN_MS));
@@ -138,7 +146,7 @@ impl Leader {
         due
     }
 
-    /// Takes or renews the lease on leading.
+    /// Takes or renews the lease on leading. Who stops leading forgets: his successor looks for all records.
     fn elect(&mut self, host: &dyn Host, now: Now) {
         let (bytes, cas) = host.shared_get(LEADER);
         let current = bytes.and_then(|bytes| {
@@ -150,7 +158,11 @@ impl Leader {
         value[..8].copy_from_slice(&self.id.to_le_bytes());
         value[8..].copy_from_slice(&now.mono_ms.saturating_add(LEAD_MS).to_le_bytes());
         let leads = free && host.shared_swap(LEADER, &value, cas).is_ok();
-        if leads && !self.leads {
+        if leads != self.leads {
+            self.due.clear();
+            self.now_due.clear();
+            self.followed.clear();
+            self.revisits.clear();
             self.scan_next = 0;
         }
         self.leads = leads;
@@ -159,13 +171,20 @@ impl Leader {
     /// Subjects that it is time to look at, and whether they were idle when they were last looked at.
     fn revisit_due(&mut self, now: Now) -> Vec<(Rc<str>, bool)> {
         let mut due = Vec::new();
-        for (queue, idle) in [(&mut self.revisits, false), (&mut self.idle_revisits, true)] {
-            while let Some((_, subject)) = queue.pop_front_if(|(at_ms, _)| *at_ms <= now.mono_ms) {
-                self.queued.remove(&subject);
-                due.push((subject, idle));
-            }
+        while self.revisits.first().is_some_and(|(at_ms, _)| *at_ms <= now.mono_ms) {
+            let Some((_, subject)) = self.revisits.pop_first() else { break };
+            let idle = self.followed.remove(&subject).is_some_and(|(_, idle)| idle);
+            due.push((subject, idle));
         }
         due
+    }
+
+    /// Looks at the subject again at that moment, and not at the one that was planned before.
+    fn follow(&mut self, subject: Rc<str>, at_ms: u64, idle: bool) {
+        if let Some((before_ms, _)) = self.followed.insert(subject.clone(), (at_ms, idle)) {
+            self.revisits.remove(&(before_ms, subject.clone()));
+        }
+        self.revisits.insert((at_ms, subject));
     }
 }
 
@@ -183,6 +202,11 @@ impl Edge {
             return;
         }
         leader.due.extend(touched);
+        if leader.session != self.session.id() {
+            // Records of the session before are to be told for the last time.
+            leader.session = self.session.id();
+            leader.scan_next = 0;
+        }
         for _ in 0..MESSAGES_MAX {
             let Some(message) = self.host.dequeue() else { break };
             leader.due.extend(String::from_utf8_lossy(&message).split('\n').map(Rc::from));
@@ -239,12 +263,13 @@ impl Edge {
         let mut leader = self.leader.borrow_mut();
         leader.watch_busy = false;
         match serde_json::from_slice::<WatchResponse>(body) {
-            Ok(response) => {
+            Ok(response) if response.version == WIRE_VERSION => {
                 leader.watch_after = response.after;
                 leader.newest_revision = leader.newest_revision.max(response.policy_revision);
-                leader.now_due.extend(response.subjects.iter().map(|subject| Rc::from(subject.as_str())));
+                let subjects = response.subjects.iter().map(|subject| (Rc::from(subject.as_str()), false));
+                leader.now_due.extend(subjects);
             }
-            Err(_) => leader.watch_at_ms = now.mono_ms.saturating_add(RETRY_MS),
+            _ => leader.watch_at_ms = now.mono_ms.saturating_add(RETRY_MS),
         }
         drop(leader);
         self.fetch_policy(now);
@@ -264,12 +289,11 @@ impl Edge {
             let holds = self.holds_units(&subject, now);
             let mut leader = self.leader.borrow_mut();
             match holds {
-                Some(true) => drop(leader.now_due.insert(subject)),
-                Some(false) if was_idle => drop(leader.now_due.insert(subject)),
-                Some(false) if leader.queued.insert(subject.clone()) => {
-                    leader.idle_revisits.push_back((now.mono_ms.saturating_add(REVISIT_IDLE_MS), subject));
+                Some(holds) if holds || was_idle => {
+                    leader.now_due.entry(subject).or_insert(true);
                 }
-                _ => {}
+                Some(_) => leader.follow(subject, now.mono_ms.saturating_add(REVISIT_IDLE_MS), true),
+                None => {}
             }
         }
     }
@@ -293,13 +317,16 @@ impl Edge {
         let mut leader = self.leader.borrow_mut();
         if now.mono_ms >= leader.sync_at_ms {
             let due = std::mem::take(&mut leader.due);
-            leader.now_due.extend(due);
+            leader.now_due.extend(due.into_iter().map(|subject| (subject, false)));
             leader.sync_at_ms = now.mono_ms.saturating_add(SYNC_MS);
         }
         let room = SYNCS_MAX.saturating_sub(leader.syncs) * SYNC_SUBJECTS_MAX;
-        let mut subjects: Vec<Rc<str>> = leader.now_due.iter().take(room).cloned().collect();
+        let mut subjects: Vec<Rc<str>> = leader.now_due.keys().take(room).cloned().collect();
+        let mut unused = HashSet::new();
         for subject in &subjects {
-            leader.now_due.remove(subject);
+            if leader.now_due.remove(subject) == Some(true) {
+                unused.insert(subject.clone());
+            }
         }
         // Only subjects that this edge has a record of: a change may name one that it dropped.
         drop(leader);
@@ -308,25 +335,24 @@ impl Edge {
             return self.keep_alive(now);
         }
         let mut leader = self.leader.borrow_mut();
-        leader.syncs += subjects.len().div_ceil(SYNC_SUBJECTS_MAX);
         for subject in &subjects {
-            if leader.queued.insert(subject.clone()) {
-                leader.revisits.push_back((now.mono_ms.saturating_add(REVISIT_MS), subject.clone()));
-            }
+            leader.follow(subject.clone(), now.mono_ms.saturating_add(REVISIT_MS), false);
         }
         drop(leader);
-        let unsent = self.send_sync(&subjects, now, &|record| prepare_regular(record, now));
-        self.leader.borrow_mut().due.extend(unsent);
+        let (unused, used): (Vec<_>, Vec<_>) = subjects.into_iter().partition(|s| unused.contains(s));
+        for (subjects, occasion) in [(used, Occasion::Regular), (unused, Occasion::Unused)] {
+            let stuck = self.send_sync(&subjects, now, occasion, &|record| prepare_regular(record, now));
+            self.leader.borrow_mut().due.extend(stuck);
+        }
     }
 
     fn keep_alive(&self, now: Now) {
         let mut leader = self.leader.borrow_mut();
         let silent = leader.heard_at_ms.is_none_or(|at_ms| now.mono_ms >= at_ms.saturating_add(HEARTBEAT_MS));
         if silent && leader.syncs == 0 && now.mono_ms >= leader.sync_at_ms.saturating_sub(SYNC_MS) {
-            leader.syncs += 1;
             leader.sync_at_ms = now.mono_ms.saturating_add(SYNC_MS);
             drop(leader);
-            self.dispatch_sync(self.session.id(), false, Vec::new(), now);
+            self.dispatch_sync(self.session.id(), false, Occasion::Regular, Vec::new(), now);
         }
     }
 
@@ -335,7 +361,7 @@ impl Edge {
         let age_ms = leader.heard_at_ms.map_or(u64::MAX, |at_ms| now.mono_ms.saturating_sub(at_ms));
         self.metrics.set(&*self.host, "tollgate.sync.age_ms", age_ms);
         self.metrics.set(&*self.host, "tollgate.lease.valid_ms", self.session.valid_for_ms(now));
-        self.metrics.set(&*self.host, "tollgate.subjects.followed", leader.queued.len() as u64);
+        self.metrics.set(&*self.host, "tollgate.subjects.followed", leader.followed.len() as u64);
         self.metrics.set(
             &*self.host,
             "tollgate.subjects.due",

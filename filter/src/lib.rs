@@ -22,3 +22,6 @@ pub mod shared;
 pub mod sync;
 pub mod verify;
 pub mod wait;
+
+#[cfg(test)]
+mod tests;

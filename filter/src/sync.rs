@@ -29,16 +29,34 @@ pub struct Told {
     report: SubjectReport,
 }
 
+/// Why subjects are reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// Requests, or other edges, wait for it.
+    Urgent,
+    /// Something was used since the last report, or the session is kept alive.
+    Regular,
+    /// Nobody used these subjects for a while: a record without anything to remember is dropped. On any other occasion
+    /// a request may be about to use it.
+    Unused,
+}
+
 /// A sync that is on its way.
 #[derive(Debug)]
 pub struct SyncInFlight {
     session: SessionId,
     last: bool,
+    occasion: Occasion,
     sent_ms: u64,
     told: Vec<Told>,
 }
 
 impl SyncInFlight {
+    /// Whether it counts among the leader's.
+    pub fn is_urgent(&self) -> bool {
+        self.occasion == Occasion::Urgent
+    }
+
     /// The subjects that it is about.
     pub fn subjects(&self) -> impl Iterator<Item = &Rc<str>> {
         self.told.iter().map(|told| &told.subject)
@@ -61,14 +79,17 @@ pub enum Effect {
 
 impl Edge {
     /// Sends reports of `subjects`, in as many syncs as it takes. `prepare` changes the record before it is reported and
-    /// says how many units each account wants on top. Answers the subjects that could not be sent.
+    /// says how many units each account wants on top. Answers the subjects whose record could not be written.
     pub fn send_sync(
         &self,
         subjects: &[Rc<str>],
         now: Now,
+        occasion: Occasion,
         prepare: &dyn Fn(&mut Record) -> Vec<u64>,
     ) -> Vec<Rc<str>> {
         let mut by_session: BTreeMap<[u8; 16], Vec<Told>> = BTreeMap::new();
+        let mut stuck = Vec::new();
+        self.session.join(&*self.host);
         let current = self.session.id();
         for subject in subjects {
             let key = self.records.key(subject);
@@ -84,33 +105,45 @@ impl Edge {
                 let session = record.session;
                 (Change::Put(record), (session, told))
             });
-            if let Ok((session, told)) = told {
-                by_session.entry(session.0).or_default().push(told);
+            match told {
+                Ok((session, told)) => by_session.entry(session.0).or_default().push(told),
+                Err(Stuck) => stuck.push(subject.clone()),
             }
         }
-        let mut unsent = Vec::new();
+        // Only now is it certain that a record of another session is of an older one: a worker that has not heard of the
+        // newest would report that one as over, and its units would be granted again while they are used.
+        self.session.join(&*self.host);
+        let current = self.session.id();
         for (session, told) in by_session {
             let session = SessionId(session);
             for part in told.chunks(SYNC_SUBJECTS_MAX) {
-                if !self.dispatch_sync(session, session != current, part.to_vec(), now) {
-                    unsent.extend(part.iter().map(|told| told.subject.clone()));
-                }
+                self.dispatch_sync(session, session != current, occasion, part.to_vec(), now);
             }
         }
-        unsent
+        stuck
     }
 
     /// Sends one sync; with no subjects it only keeps the session alive.
-    pub fn dispatch_sync(&self, session: SessionId, last: bool, told: Vec<Told>, now: Now) -> bool {
+    pub fn dispatch_sync(
+        &self,
+        session: SessionId,
+        last: bool,
+        occasion: Occasion,
+        told: Vec<Told>,
+        now: Now,
+    ) {
         let request = SyncRequest {
             version: WIRE_VERSION,
             session: session.to_string(),
             last,
             subjects: told.iter().map(|told| told.report.clone()).collect(),
         };
-        let Ok(body) = serde_json::to_vec(&request) else { return false };
-        let sync = SyncInFlight { session, last, sent_ms: now.mono_ms, told };
-        self.call("POST", "/edge/v1/sync", &body, InFlight::Sync(sync))
+        let Ok(body) = serde_json::to_vec(&request) else { return };
+        let sync = SyncInFlight { session, last, occasion, sent_ms: now.mono_ms, told };
+        if !sync.is_urgent() {
+            self.leader.borrow_mut().sends();
+        }
+        self.call("POST", "/edge/v1/sync", &body, InFlight::Sync(sync));
     }
 
     /// Merges the response of a sync; answers each subject's effect.
@@ -128,18 +161,18 @@ impl Edge {
             let until_ms = sync.sent_ms.saturating_add(response.lease_ttl_ms);
             self.session.extend(&*self.host, sync.session, until_ms);
         }
-        let answers = sync.told.iter().zip(&response.subjects);
-        answers
-            .filter(|(told, answer)| *told.subject == *answer.subject)
-            .map(|(told, answer)| {
-                let effect = if sync.last {
+        let mut answers = response.subjects.iter();
+        let mut effect = |told: &Told| match answers.next() {
+            Some(answer) if *told.subject == *answer.subject => {
+                if sync.last {
                     self.begin_anew(sync, told, now)
                 } else {
                     self.merge(sync, told, answer, now)
-                };
-                (told.subject.clone(), effect)
-            })
-            .collect()
+                }
+            }
+            _ => Effect::Again,
+        };
+        sync.told.iter().map(|told| (told.subject.clone(), effect(told))).collect()
     }
 
     fn merge(&self, sync: &SyncInFlight, told: &Told, answer: &SubjectAnswer, now: Now) -> Effect {
@@ -160,7 +193,8 @@ impl Edge {
             record.forget_told(&told.report, now.wall_ms);
             let pending = answer.accounts.iter().any(|account| account.pending);
             let effect = Effect::Merged { pending, gave_back };
-            if is_told(&record, &told.report) && record.is_idle(now.mono_ms) {
+            let unused = sync.occasion == Occasion::Unused;
+            if unused && record.is_told(&told.report) && record.is_idle(now.mono_ms) {
                 (Change::Remove, effect)
             } else {
                 (Change::Put(record), effect)
@@ -178,7 +212,7 @@ impl Edge {
             Some(record)
                 if record.session == sync.session
                     && record.born_ms == told.born_ms
-                    && is_told(&record, &told.report) =>
+                    && record.is_told(&told.report) =>
             {
                 (Change::Put(Record::new(&told.subject, session, now.mono_ms)), ())
             }
@@ -187,25 +221,6 @@ impl Edge {
         let _: Result<(), Stuck> = changed;
         Effect::Again
     }
-}
-
-/// Whether the control plane has all numbers of the record, as they were in `told`.
-fn is_told(record: &Record, told: &SubjectReport) -> bool {
-    let accounts = record.accounts.iter().all(|account| {
-        told.accounts.iter().any(|t| {
-            t.limit == account.limit
-                && t.window == account.window_start_ms
-                && (t.taken, t.freed, t.returned) == (account.taken, account.freed, account.returned)
-        })
-    });
-    let usage = record.usage.iter().all(|usage| {
-        told.usage.iter().any(|t| {
-            t.meter == usage.meter
-                && t.hour == usage.hour_ms
-                && (t.taken, t.freed) == (usage.taken, usage.freed)
-        })
-    });
-    accounts && usage
 }
 
 /// Gives back what another edge needs: all that is idle, or half of it while this edge uses the account itself.

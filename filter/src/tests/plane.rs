@@ -1,0 +1,215 @@
+//! A control plane in memory, of the real lease arithmetic: it does what the real one does in its transaction.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tollgate_policy::compile::CompiledPolicy;
+use tollgate_policy::document::PolicyDocument;
+use tollgate_policy::lease::{Book, Terms};
+use tollgate_policy::subscription::Subscription;
+use tollgate_policy::wire::{
+    PolicyBundle, SubjectAnswer, SyncRequest, SyncResponse, WIRE_VERSION, WatchResponse,
+};
+
+/// For how long leases are valid, ms.
+pub const LEASE_TTL_MS: u64 = 30_000;
+/// How much longer the control plane waits before it closes a silent session, ms.
+pub const MARGIN_MS: i64 = 5_000;
+/// Longest long poll, ms.
+pub const WATCH_MS: u64 = 25_000;
+
+#[derive(Default)]
+struct Row {
+    book: Book,
+    subscription: Option<Subscription>,
+    revision: u64,
+    claim: Option<String>,
+}
+
+struct Session {
+    heard_ms: i64,
+    closed: bool,
+}
+
+/// Usage of one meter of a subject, by session and hour: `(taken, freed)`.
+type Ledger = BTreeMap<(String, String), BTreeMap<(String, i64), (u64, u64)>>;
+
+pub struct Plane {
+    pub document: PolicyDocument,
+    pub revision: u64,
+    compiled: CompiledPolicy,
+    rows: BTreeMap<String, Row>,
+    sessions: BTreeMap<String, Session>,
+    ledger: Ledger,
+    /// Subject, and the session that it concerns, or all.
+    changes: Vec<(String, Option<String>)>,
+    pub lease_ttl_ms: u64,
+    pub syncs: Vec<SyncRequest>,
+    pub asked_for_keys: Vec<String>,
+    pub watches: usize,
+    pub policies: usize,
+}
+
+impl Plane {
+    pub fn new(document: PolicyDocument) -> Self {
+        let compiled = CompiledPolicy::compile(&document, 1).unwrap();
+        Self {
+            document,
+            revision: 1,
+            compiled,
+            rows: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            ledger: BTreeMap::new(),
+            changes: Vec::new(),
+            lease_ttl_ms: LEASE_TTL_MS,
+            syncs: Vec::new(),
+            asked_for_keys: Vec::new(),
+            watches: 0,
+            policies: 0,
+        }
+    }
+
+    pub fn apply(&mut self, document: PolicyDocument) {
+        self.revision += 1;
+        self.compiled = CompiledPolicy::compile(&document, self.revision).unwrap();
+        self.document = document;
+    }
+
+    pub fn subscribe(&mut self, subject: &str, subscription: Option<Subscription>) {
+        let row = self.rows.entry(subject.to_owned()).or_default();
+        row.subscription = subscription;
+        row.revision += 1;
+        self.changes.push((subject.to_owned(), None));
+    }
+
+    pub fn bundle(&mut self) -> PolicyBundle {
+        self.policies += 1;
+        PolicyBundle { version: WIRE_VERSION, revision: self.revision, policy: self.document.clone() }
+    }
+
+    /// Closes the sessions that were silent for too long.
+    pub fn sweep(&mut self, now_ms: i64) {
+        let patience_ms = self.lease_ttl_ms.cast_signed() + MARGIN_MS;
+        let silent: Vec<String> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| !session.closed && now_ms - session.heard_ms >= patience_ms)
+            .map(|(id, _)| id.clone())
+            .collect();
+        silent.iter().for_each(|id| self.close(id));
+    }
+
+    pub fn close_all(&mut self) {
+        let ids: Vec<String> = self.sessions.keys().cloned().collect();
+        ids.iter().for_each(|id| self.close(id));
+    }
+
+    fn close(&mut self, id: &str) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        if session.closed {
+            return;
+        }
+        session.closed = true;
+        let (heard_ms, ttl_ms) = (session.heard_ms, self.lease_ttl_ms + MARGIN_MS.cast_unsigned());
+        for row in self.rows.values_mut() {
+            row.book.close(id, heard_ms, ttl_ms);
+        }
+    }
+
+    pub fn sync(&mut self, request: &SyncRequest, now_ms: i64) -> SyncResponse {
+        self.sweep(now_ms);
+        self.syncs.push(request.clone());
+        let id = &request.session;
+        let session = self.sessions.entry(id.clone()).or_insert(Session { heard_ms: now_ms, closed: false });
+        let was_closed = session.closed;
+        if !was_closed {
+            session.heard_ms = now_ms;
+        }
+        let mut subjects = Vec::new();
+        let names: BTreeSet<&str> = request.subjects.iter().map(|s| s.subject.as_str()).collect();
+        assert_eq!(names.len(), request.subjects.len(), "a subject comes twice in one sync");
+        for report in &request.subjects {
+            for usage in &report.usage {
+                let ledger = self.ledger.entry((report.subject.clone(), usage.meter.clone())).or_default();
+                let entry = ledger.entry((id.clone(), usage.hour)).or_default();
+                *entry = (entry.0.max(usage.taken), entry.1.max(usage.freed));
+            }
+            let row = self.rows.entry(report.subject.clone()).or_default();
+            let mut accounts = Vec::new();
+            if was_closed {
+                row.book.settle(id, &report.accounts, request.last);
+            } else if request.last {
+                row.book.close(id, now_ms, self.lease_ttl_ms + MARGIN_MS.cast_unsigned());
+                row.book.settle(id, &report.accounts, true);
+            } else {
+                row.claim.clone_from(&report.tier_claim);
+                let terms =
+                    Terms::of(&self.compiled, row.subscription.as_ref(), row.claim.as_deref(), now_ms);
+                let answer = row.book.sync(id, &report.accounts, &terms, now_ms);
+                let told = answer.recalled.into_iter().map(|other| (report.subject.clone(), Some(other)));
+                self.changes.extend(told);
+                accounts = answer.accounts;
+            }
+            row.book.prune(now_ms);
+            subjects.push(SubjectAnswer {
+                subject: report.subject.clone(),
+                subscription: row.subscription.clone(),
+                subscription_revision: row.revision,
+                accounts,
+            });
+        }
+        if request.last {
+            self.close(id);
+        }
+        SyncResponse {
+            version: WIRE_VERSION,
+            closed: was_closed || request.last,
+            lease_ttl_ms: self.lease_ttl_ms,
+            now_ms,
+            policy_revision: self.revision,
+            subjects,
+        }
+    }
+
+    /// What has changed for a session, or nothing yet.
+    pub fn watch(&self, session: &str, after: u64, revision: u64) -> Option<WatchResponse> {
+        let subjects: BTreeSet<String> = self
+            .changes
+            .iter()
+            .skip(usize::try_from(after).unwrap())
+            .filter(|(subject, whose)| match whose {
+                Some(whose) => whose == session,
+                None => {
+                    self.rows.get(subject).is_some_and(|row| row.book.sessions().iter().any(|s| s == session))
+                }
+            })
+            .map(|(subject, _)| subject.clone())
+            .collect();
+        (revision != self.revision || !subjects.is_empty())
+            .then(|| self.watched(subjects.into_iter().collect()))
+    }
+
+    /// What the end of a long poll answers.
+    pub fn watched(&self, subjects: Vec<String>) -> WatchResponse {
+        WatchResponse {
+            version: WIRE_VERSION,
+            after: self.changes.len() as u64,
+            policy_revision: self.revision,
+            subjects,
+        }
+    }
+
+    /// Units of a meter that the ledger has for a subject.
+    pub fn billed(&self, subject: &str, meter: &str) -> u64 {
+        let ledger = self.ledger.get(&(subject.to_owned(), meter.to_owned()));
+        ledger.map_or(0, |by| by.values().map(|(taken, freed)| taken - freed).sum())
+    }
+
+    /// Units of a limit that are held or charged now.
+    pub fn committed(&self, subject: &str, limit: &str, window: i64, now_ms: i64) -> u64 {
+        self.rows.get(subject).map_or(0, |row| row.book.committed(limit, window, now_ms))
+    }
+
+    pub fn open_sessions(&self) -> usize {
+        self.sessions.values().filter(|session| !session.closed).count()
+    }
+}
