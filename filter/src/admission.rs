@@ -11,6 +11,7 @@ use tollgate_policy::compile::{CompiledLimit, CompiledPolicy, CompiledRoute, Com
 use tollgate_policy::lease::{self, Account, Admission, Demand, Record, SessionId, Verdict};
 use tollgate_policy::limit::LimitKind;
 use tollgate_policy::subscription::effective_tier;
+use tollgate_policy::window::Window;
 
 use crate::answer::Denial;
 use crate::host::Now;
@@ -25,12 +26,14 @@ pub struct Plan {
     policy_revision: u64,
     subscription_revision: u64,
     session: SessionId,
-    /// From this moment (Unix ms) the subscription says something else.
+    /// From this moment on (Unix ms) it holds.
+    from_ms: i64,
+    /// From this moment (Unix ms) the subscription says something else, or a window has ended.
     until_ms: i64,
-    anchor_ms: i64,
     /// The tier in force; without one the subject gets 402.
     pub tier: Option<Arc<CompiledTier>>,
-    limits: Vec<CompiledLimit>,
+    /// The limits, each with its window: 0 and `i64::MAX` for a rate.
+    limits: Vec<(CompiledLimit, Window)>,
     routes: RefCell<Vec<Rc<RoutePlan>>>,
 }
 
@@ -49,6 +52,7 @@ pub struct RoutePlan {
 #[derive(Debug)]
 struct Cost {
     limit: CompiledLimit,
+    window: Window,
     units: u64,
 }
 
@@ -57,7 +61,6 @@ struct Cost {
 pub struct Reservation {
     session: SessionId,
     plan: Rc<RoutePlan>,
-    windows: Vec<i64>,
     at_ms: i64,
 }
 
@@ -135,7 +138,7 @@ impl Question<'_> {
         if let Some(feature) = &route.missing_feature {
             return Outcome::Deny(Box::new(Denial::no_feature(feature, &tier.name)));
         }
-        let (demands, windows) = self.demands(record, &plan, &route);
+        let demands = self.demands(record, &route);
         let verdict = match mode {
             Mode::Leased { valid } => {
                 lease::decide(record, &demands, valid, self.now.wall_ms, self.now.mono_ms)
@@ -184,7 +187,6 @@ impl Question<'_> {
                     reservation: Reservation {
                         session: record.session,
                         plan: route,
-                        windows,
                         at_ms: self.now.wall_ms,
                     },
                     tier: tier.clone(),
@@ -197,7 +199,7 @@ impl Question<'_> {
     pub fn needs(&self, record: &mut Record) -> Vec<(usize, u64)> {
         let plan = self.plan(record);
         let route = plan.route(self.route);
-        let (demands, _) = self.demands(record, &plan, &route);
+        let demands = self.demands(record, &route);
         demands.iter().map(|demand| (demand.account, demand.units)).collect()
     }
 
@@ -211,7 +213,7 @@ impl Question<'_> {
             && plan.policy_revision == self.policy.revision
             && plan.subscription_revision == record.subscription_revision
             && plan.session == record.session
-            && self.now.wall_ms < plan.until_ms
+            && (plan.from_ms..plan.until_ms).contains(&self.now.wall_ms)
         {
             return plan.clone();
         }
@@ -220,39 +222,32 @@ impl Question<'_> {
         plan
     }
 
-    fn demands(&self, record: &mut Record, plan: &Plan, route: &RoutePlan) -> (Vec<Demand>, Vec<i64>) {
+    /// What the request needs of each account; opens those that are missing.
+    fn demands(&self, record: &mut Record, route: &RoutePlan) -> Vec<Demand> {
         let mut demands = Vec::with_capacity(route.costs.len());
-        let mut windows = Vec::with_capacity(route.costs.len());
-        for Cost { limit, units } in &route.costs {
+        for Cost { limit, window, units } in &route.costs {
             let window_ms = match limit.kind {
                 LimitKind::Rate { window_ms } => window_ms,
                 LimitKind::Quota(_) => 0,
             };
-            let found = record.accounts.iter().position(|account| {
-                *account.limit == *limit.name
-                    && account.window_start_ms <= self.now.wall_ms
-                    && self.now.wall_ms < account.window_end_ms
-                    && account.is_rate() == (window_ms > 0)
-            });
-            let at = found.unwrap_or_else(|| {
-                record.accounts.push(self.account(limit, plan.anchor_ms));
+            // By the window that the plan names, not by the moment: an upgrade may have moved the billing month, and
+            // units of the month before are not this one's.
+            let found = record.account(&limit.name, window.start_ms).unwrap_or_else(|| {
+                let window_start_ms = window.start_ms;
+                record.accounts.push(Account {
+                    limit: limit.name.to_string(),
+                    window_start_ms,
+                    ..Account::default()
+                });
                 record.accounts.len() - 1
             });
-            windows.push(record.accounts.get(at).map_or(0, |account| account.window_start_ms));
-            demands.push(Demand { account: at, units: *units, limit_units: limit.units, window_ms });
-        }
-        (demands, windows)
-    }
-
-    fn account(&self, limit: &CompiledLimit, anchor_ms: i64) -> Account {
-        let (window_start_ms, window_end_ms) = match &limit.kind {
-            LimitKind::Rate { .. } => (0, i64::MAX),
-            LimitKind::Quota(period) => {
-                let window = period.window_at(self.now.wall_ms, anchor_ms);
-                (window.start_ms, window.end_ms)
+            if let Some(account) = record.accounts.get_mut(found) {
+                // A new policy may end the window elsewhere.
+                account.window_end_ms = window.end_ms;
             }
-        };
-        Account { limit: limit.name.to_string(), window_start_ms, window_end_ms, ..Account::default() }
+            demands.push(Demand { account: found, units: *units, limit_units: limit.units, window_ms });
+        }
+        demands
     }
 
     /// The `RateLimit` field of draft-ietf-httpapi-ratelimit-headers. Names are tokens by validation, so quoting is safe.
@@ -279,13 +274,26 @@ impl Plan {
         let in_force = subscription.filter(|s| s.in_force(now_ms));
         let none = std::collections::BTreeMap::new();
         let overrides = in_force.map_or(&none, |s| &s.overrides);
+        let anchor_ms = subscription.map_or(0, |s| s.anchor_ms);
+        let limits = tier.as_ref().map_or_else(Vec::new, |tier| policy.limits_of(tier, overrides));
+        let limits: Vec<_> = limits
+            .into_iter()
+            .map(|limit| {
+                let window = match &limit.kind {
+                    LimitKind::Rate { .. } => Window { start_ms: 0, end_ms: i64::MAX },
+                    LimitKind::Quota(period) => period.window_at(now_ms, anchor_ms),
+                };
+                (limit, window)
+            })
+            .collect();
+        let expires_ms = in_force.and_then(|s| s.expires_at_ms).unwrap_or(i64::MAX);
         Self {
             policy_revision: policy.revision,
             subscription_revision: record.subscription_revision,
             session: record.session,
-            until_ms: in_force.and_then(|s| s.expires_at_ms).unwrap_or(i64::MAX),
-            anchor_ms: subscription.map_or(0, |s| s.anchor_ms),
-            limits: tier.as_ref().map_or_else(Vec::new, |tier| policy.limits_of(tier, overrides)),
+            from_ms: limits.iter().map(|(_, window)| window.start_ms).max().unwrap_or(i64::MIN),
+            until_ms: limits.iter().map(|(_, window)| window.end_ms).fold(expires_ms, i64::min),
+            limits,
             tier,
             routes: RefCell::new(Vec::new()),
         }
@@ -300,7 +308,10 @@ impl Plan {
         let mut costs: Vec<Cost> = self
             .limits
             .iter()
-            .filter_map(|limit| charge(limit).map(|(_, units)| Cost { limit: limit.clone(), units: *units }))
+            .filter_map(|(limit, window)| {
+                let (_, units) = charge(limit)?;
+                Some(Cost { limit: limit.clone(), window: *window, units: *units })
+            })
             .collect();
         costs.sort_by_key(|cost| matches!(cost.limit.kind, LimitKind::Quota(_)));
         let has = |feature: &&String| !self.tier.as_ref().is_some_and(|t| t.features.contains(*feature));
@@ -334,10 +345,9 @@ impl Reservation {
         if record.session != self.session {
             return;
         }
-        for (cost, window) in self.plan.costs.iter().zip(&self.windows) {
-            let account =
-                record.account(&cost.limit.name, *window).and_then(|at| record.accounts.get_mut(at));
-            if let Some(account) = account {
+        for cost in &self.plan.costs {
+            let at = record.account(&cost.limit.name, cost.window.start_ms);
+            if let Some(account) = at.and_then(|at| record.accounts.get_mut(at)) {
                 account.refund(cost.units);
             }
         }
