@@ -90,8 +90,11 @@ pub enum Mode {
         /// It may.
         valid: bool,
     },
-    /// The control plane was asked and has answered: what is not there now is refused.
-    Answered,
+    /// The control plane was asked and has answered: what is not there now is refused, if the lease is still valid.
+    Answered {
+        /// It is.
+        valid: bool,
+    },
     /// The control plane is lost and the policy says `open`: admit and count.
     Debt,
     /// The edge stands alone: the whole limit is its own.
@@ -116,8 +119,9 @@ pub struct Question<'a> {
 impl Question<'_> {
     /// Decides on the record, and changes it where the request is admitted.
     pub fn decide(&self, record: &mut Record, mode: Mode) -> Outcome {
-        if record.session != self.session {
-            if mode != Mode::Alone && mode != Mode::Debt {
+        // Debt is counted in whatever session the record is of: its numbers may not have been told yet.
+        if record.session != self.session && mode != Mode::Debt {
+            if mode != Mode::Alone {
                 return Outcome::Ask;
             }
             *record = Record::new(&record.subject, self.session, self.now.mono_ms);
@@ -131,11 +135,17 @@ impl Question<'_> {
             return Outcome::Ask;
         }
         let plan = self.plan(record);
+        // What nobody has said yet is not known to be missing.
+        let unknown = mode == Mode::Debt && !record.known;
         let Some(tier) = &plan.tier else {
-            return Outcome::Deny(Box::new(Denial::no_subscription()));
+            let denial = if unknown { Denial::control_plane_lost() } else { Denial::no_subscription() };
+            return Outcome::Deny(Box::new(denial));
         };
         let route = plan.route(self.route);
         if let Some(feature) = &route.missing_feature {
+            if unknown {
+                return Outcome::Deny(Box::new(Denial::control_plane_lost()));
+            }
             return Outcome::Deny(Box::new(Denial::no_feature(feature, &tier.name)));
         }
         let demands = self.demands(record, &route);
@@ -151,13 +161,15 @@ impl Question<'_> {
                 }
                 lease::decide(record, &demands, true, self.now.wall_ms, self.now.mono_ms)
             }
-            Mode::Answered => match lease::decide(record, &demands, true, self.now.wall_ms, self.now.mono_ms)
-            {
-                Verdict::Ask => {
-                    Verdict::Refuse(lease::refuse(record, &demands, self.now.wall_ms, self.now.mono_ms))
+            Mode::Answered { valid: false } => Verdict::Ask,
+            Mode::Answered { valid: true } => {
+                match lease::decide(record, &demands, true, self.now.wall_ms, self.now.mono_ms) {
+                    Verdict::Ask => {
+                        Verdict::Refuse(lease::refuse(record, &demands, self.now.wall_ms, self.now.mono_ms))
+                    }
+                    sure => sure,
                 }
-                sure => sure,
-            },
+            }
             Mode::Debt => {
                 lease::take(record, &demands, self.now.mono_ms);
                 Verdict::Admit

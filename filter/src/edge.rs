@@ -10,6 +10,7 @@ use std::rc::Rc;
 use tollgate_policy::compile::CompiledPolicy;
 use tollgate_policy::document::{OnControlPlaneLoss, PolicyDocument};
 use tollgate_policy::jwt::{Keyring, TokenFault};
+use tollgate_policy::lease::SessionId;
 use tollgate_policy::wire::{SyncResponse, WIRE_VERSION};
 
 use crate::admission::{Mode, Outcome, Reservation};
@@ -40,6 +41,10 @@ const LOST_MS: u64 = 500;
 
 /// Longest time that a sync may take, ms.
 const SYNC_TIMEOUT_MS: u64 = 1_500;
+
+/// A wall clock that is set back by more than this ends the session, ms. Less than the time that usage is kept after its
+/// hour, and more than clocks are usually corrected by.
+const CLOCK_BACK_MS: i64 = 60_000;
 
 /// One question for newer keys in this time, ms.
 const KEYS_INTERVAL_MS: u64 = 10_000;
@@ -73,7 +78,7 @@ pub enum InFlight {
     /// Reports of subjects.
     Sync(SyncInFlight),
     /// The long poll.
-    Watch,
+    Watch(SessionId),
     /// The policy.
     Policy,
     /// A question for newer keys; the answer comes as a policy.
@@ -105,6 +110,7 @@ pub struct Edge {
     duties_at_ms: Cell<u64>,
     lost_until_ms: Cell<u64>,
     keys_asked_at_ms: Cell<Option<u64>>,
+    clock_offset_ms: Cell<Option<i64>>,
 }
 
 impl Edge {
@@ -141,6 +147,7 @@ impl Edge {
             duties_at_ms: Cell::new(0),
             lost_until_ms: Cell::new(0),
             keys_asked_at_ms: Cell::new(None),
+            clock_offset_ms: Cell::new(None),
         };
         edge.session.join(&*edge.host);
         // Nothing may be sent from here; the first tick comes with jitter, so that workers do not all come at once.
@@ -262,6 +269,7 @@ impl Edge {
     pub fn on_tick(&self) {
         self.host.read_wall_clock();
         let now = self.host.now();
+        self.notice_clock(now);
         if now.mono_ms >= self.duties_at_ms.get() {
             self.duties_at_ms.set(now.mono_ms + TICK_MS);
             self.metrics.flush(&*self.host);
@@ -280,6 +288,16 @@ impl Edge {
         self.tick(if self.waiting.is_empty() { TICK_MS } else { RECALL_RETRY_MS });
     }
 
+    /// A clock that is set back shows hours again whose usage was told and forgotten: counted from nothing in the same
+    /// session, it would be taken for what was told. A new session counts beside the old one.
+    fn notice_clock(&self, now: Now) {
+        let offset_ms = now.wall_ms.saturating_sub_unsigned(now.mono_ms);
+        let before_ms = self.clock_offset_ms.replace(Some(offset_ms));
+        if before_ms.is_some_and(|before_ms| offset_ms < before_ms.saturating_sub(CLOCK_BACK_MS)) {
+            self.session.replace(&*self.host, self.session.id());
+        }
+    }
+
     fn control_plane(&self) -> Option<&ControlPlane> {
         match &self.config {
             Ok(Config::Connected(control_plane)) => Some(control_plane),
@@ -291,7 +309,7 @@ impl Edge {
     pub fn call(&self, method: &str, path: &str, body: &[u8], what: InFlight) {
         let Some(ControlPlane { cluster, token }) = self.control_plane() else { return };
         let timeout_ms = match what {
-            InFlight::Watch => crate::leader::WATCH_TIMEOUT_MS,
+            InFlight::Watch(_) => crate::leader::WATCH_TIMEOUT_MS,
             _ => SYNC_TIMEOUT_MS,
         };
         match self.host.call(&Call { cluster, method, path, token, body, timeout_ms }) {
@@ -331,7 +349,7 @@ impl Edge {
                     self.lose(&what, now);
                 }
             },
-            InFlight::Watch => self.on_watch(&body, now),
+            InFlight::Watch(session) => self.on_watch(*session, &body, now),
             InFlight::Policy => {
                 self.on_policy_answer();
                 self.on_policy(&body, now);
@@ -373,7 +391,7 @@ impl Edge {
             self.lost_until_ms.set(now.mono_ms + LOST_MS);
             // Nothing is lost: the numbers are in the records, and are told again.
             self.touched.borrow_mut().extend(sync.subjects().cloned());
-            for subject in sync.subjects() {
+            for subject in sync.subjects().filter(|_| sync.is_urgent()) {
                 for waiter in self.waiting.take(|w| w.asked && w.cause == Cause::Subject(subject.clone())) {
                     self.without_control_plane(&waiter, now);
                 }
@@ -422,8 +440,8 @@ impl Edge {
                     let fault = TokenFault::UnknownKey { issuer: 0 };
                     waiter.request.deny(&Denial::bad_token(fault), None);
                 }
-                Cause::Subject(_) if waiter.answered => {
-                    waiter.request.decide(now, Mode::Answered);
+                Cause::Subject(_) if waiter.answered && self.lease_is_valid(now) => {
+                    waiter.request.decide(now, Mode::Answered { valid: self.lease_is_valid(now) });
                     // What still cannot be decided after an answer and a long wait is not decided better by waiting.
                     for waiter in self.waiting.take(|again| again.request.stream == waiter.request.stream) {
                         self.without_control_plane(&waiter, now);
@@ -453,7 +471,9 @@ impl Edge {
             return;
         }
         if now.mono_ms < self.lost_until_ms.get() {
-            for waiter in self.waiting.take(|waiter| waiter.asked) {
+            let asked =
+                |w: &Waiter| matches!(&w.cause, Cause::Subject(subject) if asking.contains_key(subject));
+            for waiter in self.waiting.take(|waiter| waiter.asked && asked(waiter)) {
                 self.without_control_plane(&waiter, now);
             }
             return;

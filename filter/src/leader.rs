@@ -30,6 +30,9 @@ const SYNCS_MAX: usize = 4;
 /// Longest time of a long poll, ms: the control plane answers after 25 s.
 pub const WATCH_TIMEOUT_MS: u64 = 30_000;
 
+/// Long polls are at least this far apart, ms, however fast they are answered.
+const WATCH_MS_MIN: u64 = 50;
+
 /// After a lost long poll, or policy, the next one is tried after this, ms.
 const RETRY_MS: u64 = 500;
 
@@ -69,7 +72,8 @@ pub struct Leader {
     newest_revision: u64,
     policy_busy: bool,
     policy_at_ms: u64,
-    watch_busy: bool,
+    /// The session that the long poll on its way is for.
+    watching: Option<SessionId>,
     watch_at_ms: u64,
     watch_after: u64,
     scan_next: u32,
@@ -93,7 +97,7 @@ impl Leader {
             newest_revision: 0,
             policy_busy: false,
             policy_at_ms: 0,
-            watch_busy: false,
+            watching: None,
             watch_at_ms: 0,
             watch_after: 0,
             scan_next: 0,
@@ -125,9 +129,11 @@ impl Leader {
                 }
                 self.sync_at_ms = retry_ms;
             }
-            InFlight::Watch => {
-                self.watch_busy = false;
-                self.watch_at_ms = retry_ms;
+            InFlight::Watch(session) => {
+                if self.watching == Some(*session) {
+                    self.watching = None;
+                    self.watch_at_ms = retry_ms;
+                }
             }
             InFlight::Policy => {
                 self.policy_busy = false;
@@ -244,24 +250,33 @@ impl Edge {
 
     fn watch(&self, now: Now) {
         let mut leader = self.leader.borrow_mut();
-        if leader.watch_busy || now.mono_ms < leader.watch_at_ms {
+        let session = self.session.id();
+        // One that is for a session before hears nothing of this one's subjects.
+        if leader.watching == Some(session) || now.mono_ms < leader.watch_at_ms {
             return;
         }
-        leader.watch_busy = true;
-        let path = format!(
-            "/edge/v1/watch?session={}&after={}&revision={}",
-            self.session.id(),
-            leader.watch_after,
-            self.policy_revision().max(self.refused_revision())
-        );
+        if leader.watching.replace(session).is_some() {
+            leader.watch_after = 0;
+        }
+        leader.watch_at_ms = now.mono_ms.saturating_add(WATCH_MS_MIN);
+        // What was told once need not be told again: a policy that cannot be fetched must not end each long poll at once.
+        let revision = leader.newest_revision.max(self.policy_revision()).max(self.refused_revision());
+        let path =
+            format!("/edge/v1/watch?session={session}&after={}&revision={revision}", leader.watch_after,);
         drop(leader);
-        self.call("GET", &path, &[], InFlight::Watch);
+        self.call("GET", &path, &[], InFlight::Watch(session));
     }
 
     /// The long poll's answer: what it names is synced at once, and the next one is sent.
-    pub fn on_watch(&self, body: &[u8], now: Now) {
+    pub fn on_watch(&self, session: SessionId, body: &[u8], now: Now) {
         let mut leader = self.leader.borrow_mut();
-        leader.watch_busy = false;
+        if leader.watching != Some(session) {
+            return;
+        }
+        leader.watching = None;
+        if !leader.leads {
+            return;
+        }
         match serde_json::from_slice::<WatchResponse>(body) {
             Ok(response) if response.version == WIRE_VERSION => {
                 leader.watch_after = response.after;

@@ -17,7 +17,7 @@ pub const BUCKETS: u32 = 65_536;
 const BUCKET_BYTES_MAX: usize = 65_536;
 
 /// Swaps tried before the record counts as contended. Each loss means that another worker got on.
-const SWAPS_MAX: u32 = 200;
+pub const SWAPS_MAX: u32 = 200;
 
 /// The record could not be changed: contended, full, or not readable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

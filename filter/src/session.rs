@@ -8,6 +8,7 @@ use std::cell::Cell;
 use tollgate_policy::lease::SessionId;
 
 use crate::host::{Host, Now};
+use crate::records::SWAPS_MAX;
 
 const KEY: &str = "tollgate.1.session";
 
@@ -20,7 +21,7 @@ pub struct Session {
 impl Session {
     /// Joins the session of this proxy, or begins one.
     pub fn join(&self, host: &dyn Host) {
-        loop {
+        for _ in 0..SWAPS_MAX {
             let (bytes, cas) = host.shared_get(KEY);
             if let Some(current) = bytes.as_deref().and_then(read) {
                 return self.copy.set(current);
@@ -50,7 +51,7 @@ impl Session {
 
     /// The control plane answered a request of `id`: its leases are valid until `until_ms` (monotonic).
     pub fn extend(&self, host: &dyn Host, id: SessionId, until_ms: u64) {
-        loop {
+        for _ in 0..SWAPS_MAX {
             let (bytes, cas) = host.shared_get(KEY);
             let Some((current, valid_ms)) = bytes.as_deref().and_then(read) else {
                 return;
@@ -66,7 +67,7 @@ impl Session {
 
     /// The control plane closed `id`: a new session begins, unless another worker has begun it.
     pub fn replace(&self, host: &dyn Host, id: SessionId) {
-        loop {
+        for _ in 0..SWAPS_MAX {
             let (bytes, cas) = host.shared_get(KEY);
             match bytes.as_deref().and_then(read) {
                 Some(current) if current.0 != id => return self.copy.set(current),

@@ -7,6 +7,7 @@ use tollgate_policy::wire::{PolicyBundle, WIRE_VERSION};
 
 use crate::edge::{Edge, Policy};
 use crate::host::{Host, Level, Now};
+use crate::records::SWAPS_MAX;
 
 /// Eight bytes, so that looking for a newer policy costs little.
 const REVISION: &str = "tollgate.1.revision";
@@ -35,8 +36,7 @@ impl Shared {
 impl Edge {
     /// Takes over the shared policy if it is newer than this worker's.
     pub fn load_policy(&self) {
-        let (revision, _) = self.host.shared_get(REVISION);
-        let revision = revision.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
+        let revision = shared_revision(&*self.host);
         if revision <= self.policy_revision() || revision <= *self.shared.refused.borrow() {
             return;
         }
@@ -48,8 +48,11 @@ impl Edge {
     /// The control plane's answer with a policy: adopted here and shared, or refused whole, and the last good one stays.
     pub fn on_policy(&self, body: &[u8], now: Now) {
         let Some(revision) = self.adopt(body, now) else { return };
-        share(&*self.host, BUNDLE, body);
-        share(&*self.host, REVISION, &revision.to_le_bytes());
+        // A late answer must not hand an older policy to a worker that starts now.
+        if revision > shared_revision(&*self.host) {
+            share(&*self.host, BUNDLE, body);
+            share(&*self.host, REVISION, &revision.to_le_bytes());
+        }
     }
 
     fn adopt(&self, bytes: &[u8], now: Now) -> Option<u64> {
@@ -97,9 +100,14 @@ impl Edge {
     }
 }
 
-/// Writes a value that only grows newer; the last writer wins.
+fn shared_revision(host: &dyn Host) -> u64 {
+    let (revision, _) = host.shared_get(REVISION);
+    revision.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
+}
+
+/// Writes a value; the last writer wins.
 fn share(host: &dyn Host, key: &str, value: &[u8]) {
-    loop {
+    for _ in 0..SWAPS_MAX {
         let (_, cas) = host.shared_get(key);
         if host.shared_swap(key, value, cas).is_ok() {
             return;

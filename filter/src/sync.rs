@@ -182,7 +182,8 @@ impl Edge {
             else {
                 return (Change::Keep, Effect::Again);
             };
-            record.merge(&told.report, answer, now.mono_ms);
+            // Counted from the moment of asking: what was free then may have gone since, never the other way round.
+            record.merge(&told.report, answer, sync.sent_ms);
             let mut gave_back = false;
             for answer in answer.accounts.iter().filter(|answer| answer.recall) {
                 let at = record.account(&answer.limit, answer.window);

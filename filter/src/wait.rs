@@ -9,6 +9,9 @@ use crate::request::Request;
 /// Most requests that wait in one worker; more are refused at once.
 pub const WAITING_MAX: usize = 2_000;
 
+/// Most of them that wait for newer keys: anyone can send tokens that name keys nobody has, and must not fill the room.
+pub const KEY_WAITING_MAX: usize = 100;
+
 /// Longest wait of a request, ms. Long enough for units to be recalled from another edge, short enough that a caller does
 /// not hang when the control plane does.
 pub const WAIT_MS_MAX: u64 = 2_000;
@@ -55,7 +58,9 @@ impl Waiting {
     /// Adds a request; false when too many wait already.
     pub fn add(&self, request: &Rc<Request>, cause: Cause, now: Now) -> bool {
         let mut waiters = self.0.borrow_mut();
-        if waiters.len() >= WAITING_MAX {
+        let keyless =
+            cause == Cause::Key && waiters.iter().filter(|w| w.cause == cause).count() >= KEY_WAITING_MAX;
+        if keyless || waiters.len() >= WAITING_MAX {
             return false;
         }
         waiters.push(Waiter {

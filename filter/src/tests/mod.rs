@@ -9,6 +9,7 @@ mod world;
 
 mod denials;
 mod limits;
+mod loss;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};

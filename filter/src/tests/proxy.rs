@@ -80,6 +80,7 @@ pub struct Worker {
     pub outbox: RefCell<Vec<Sent>>,
     pub refuses_calls: Cell<bool>,
     pub tick_at_ms: Cell<Option<u64>>,
+    wall_offset_ms: Cell<i64>,
     period_ms: Cell<u64>,
     tokens: Cell<u32>,
     names: RefCell<Vec<String>>,
@@ -96,6 +97,7 @@ impl Worker {
             outbox: RefCell::default(),
             refuses_calls: Cell::new(false),
             tick_at_ms: Cell::new(None),
+            wall_offset_ms: Cell::new(proxy.wall_offset_ms.get()),
             period_ms: Cell::new(0),
             tokens: Cell::new(0),
             names: RefCell::default(),
@@ -130,7 +132,11 @@ impl Worker {
 impl Host for Worker {
     fn now(&self) -> Now {
         let mono_ms = self.proxy.mono_ms.get();
-        Now { wall_ms: self.proxy.wall_offset_ms.get() + mono_ms.cast_signed(), mono_ms }
+        Now { wall_ms: self.wall_offset_ms.get() + mono_ms.cast_signed(), mono_ms }
+    }
+
+    fn read_wall_clock(&self) {
+        self.wall_offset_ms.set(self.proxy.wall_offset_ms.get());
     }
 
     fn random(&self) -> [u8; 16] {
