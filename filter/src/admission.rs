@@ -338,6 +338,15 @@ impl Plan {
     }
 }
 
+/// Whether an edge that stands alone may forget the record: all that was used is free again.
+pub fn limits_nobody(record: &mut Record, now: Now) -> bool {
+    record.accounts.iter_mut().all(|account| {
+        account.rest.expire(now.mono_ms);
+        let over = now.wall_ms >= account.window_end_ms.saturating_add(REFUND_LINGER_MS);
+        over || if account.is_rate() { account.rest.units() == 0 } else { account.used() == 0 }
+    })
+}
+
 /// `RateLimit-Policy`: the maximum, and the window in seconds where it has a fixed length.
 fn policy_header(costs: &[Cost]) -> String {
     let mut field = String::new();

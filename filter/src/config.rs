@@ -34,6 +34,7 @@ impl Config {
     /// Reads the plugin configuration. The error is a sentence for the log.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let plugin: Plugin = serde_json::from_slice(bytes).map_err(|error| {
+            let error = without_values(&error);
             format!("the plugin configuration is not what Tollgate reads: {error}. Give {WANTED}")
         })?;
         match (plugin.control_plane, plugin.policy) {
@@ -41,6 +42,15 @@ impl Config {
             (None, Some(policy)) => Ok(Self::Alone(Box::new(policy))),
             _ => Err(format!("the plugin configuration needs exactly one of its two forms. Give {WANTED}")),
         }
+    }
+}
+
+/// An error for the log without the text that it is about: a token may stand where another thing was expected.
+pub fn without_values(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match (text.find('"'), text.rfind('"')) {
+        (Some(start), Some(end)) if start < end => [&text[..=start], "...", &text[end..]].concat(),
+        _ => text,
     }
 }
 

@@ -36,6 +36,9 @@ const SOON_MS: u64 = 1;
 /// How soon a question is repeated while units are being recalled from another edge, ms.
 const RECALL_RETRY_MS: u64 = 50;
 
+/// A question is repeated at once so often: a subject's record may have to be told, begun anew and filled.
+const ROUNDS_AT_ONCE: u32 = 4;
+
 /// After a lost call nobody waits for another one for this long, ms.
 const LOST_MS: u64 = 500;
 
@@ -273,6 +276,9 @@ impl Edge {
         if now.mono_ms >= self.duties_at_ms.get() {
             self.duties_at_ms.set(now.mono_ms + TICK_MS);
             self.metrics.flush(&*self.host);
+            if self.is_alone() {
+                self.sweep(now);
+            }
             if self.control_plane().is_some() {
                 self.session.join(&*self.host);
                 self.load_policy();
@@ -407,7 +413,8 @@ impl Edge {
         for waiter in self.waiting.take(|waiter| waiter.cause == Cause::Subject(subject.clone())) {
             self.host.select_stream(waiter.request.stream);
             waiter.request.decide(now, Mode::Leased { valid: self.lease_is_valid(now) });
-            let retry_at_ms = now.mono_ms + if pending { RECALL_RETRY_MS } else { 0 };
+            let pause_ms = if pending || waiter.rounds >= ROUNDS_AT_ONCE { RECALL_RETRY_MS } else { 0 };
+            let retry_at_ms = now.mono_ms.saturating_add(pause_ms);
             self.waiting.resume(waiter.request.stream, &waiter, answered, retry_at_ms);
         }
     }

@@ -10,9 +10,10 @@ use std::rc::Rc;
 use tollgate_policy::lease::SessionId;
 use tollgate_policy::wire::{SyncResponse, WIRE_VERSION, WatchResponse};
 
+use crate::admission::limits_nobody;
 use crate::edge::{Edge, InFlight};
 use crate::host::{Host, Now};
-use crate::records::{BUCKETS, Change, Records};
+use crate::records::{BUCKETS, Change, Records, Stuck};
 use crate::sync::{Occasion, SYNC_SUBJECTS_MAX, SyncInFlight, prepare_regular};
 
 /// For how long a worker leads without renewing it, ms.
@@ -44,6 +45,9 @@ const REVISIT_IDLE_MS: u64 = 600_000;
 
 /// Buckets that a new leader goes through in one tick.
 const SCAN_BUCKETS: u32 = 1_024;
+
+/// Buckets that an edge which stands alone sweeps in one tick.
+const SWEEP_BUCKETS: u32 = 256;
 
 /// Messages that are taken from the queue in one tick.
 const MESSAGES_MAX: usize = 256;
@@ -195,6 +199,28 @@ impl Leader {
 }
 
 impl Edge {
+    /// An edge that stands alone drops the records that limit nobody any more, some buckets each tick.
+    pub fn sweep(&self, now: Now) {
+        let mut leader = self.leader.borrow_mut();
+        leader.elect(&*self.host, now);
+        if !leader.leads {
+            return;
+        }
+        let start = if leader.scan_next < BUCKETS { leader.scan_next } else { 0 };
+        leader.scan_next = (start + SWEEP_BUCKETS).min(BUCKETS);
+        for bucket in start..leader.scan_next {
+            for subject in Records::subjects_in(&*self.host, bucket) {
+                let key = self.records.key(&subject);
+                let swept = Records::update(&*self.host, &key, &subject, |mut record| {
+                    let over = record.as_mut().is_some_and(|record| limits_nobody(record, now));
+                    (if over { Change::Remove } else { Change::Keep }, ())
+                });
+                // What cannot be written now is swept the next time.
+                let _: Result<(), Stuck> = swept;
+            }
+        }
+    }
+
     /// The regular duties, every tick: of the leader, or of a worker that hands its touched subjects to it.
     pub fn lead(&self, now: Now) {
         let touched = self.take_touched();

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use tollgate_policy::wire::{PolicyBundle, WIRE_VERSION};
 
+use crate::config::without_values;
 use crate::edge::{Edge, Policy};
 use crate::host::{Host, Level, Now};
 use crate::records::SWAPS_MAX;
@@ -59,7 +60,7 @@ impl Edge {
         let bundle: PolicyBundle = match serde_json::from_slice(bytes) {
             Ok(bundle) => bundle,
             Err(error) => {
-                self.refuse(None, &format!("it cannot be read: {error}"));
+                self.refuse(None, &format!("it cannot be read: {}", without_values(&error)));
                 return None;
             }
         };

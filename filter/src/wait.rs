@@ -41,6 +41,8 @@ pub struct Waiter {
     pub answered: bool,
     /// A question for its subject is on its way.
     pub asked: bool,
+    /// How often it was looked at again and went on waiting.
+    pub rounds: u32,
 }
 
 impl Waiter {
@@ -70,6 +72,7 @@ impl Waiting {
             retry_at_ms: now.mono_ms,
             answered: false,
             asked: false,
+            rounds: 0,
         });
         true
     }
@@ -90,6 +93,7 @@ impl Waiting {
             waiter.since_ms = before.since_ms;
             waiter.answered = before.answered || answered;
             waiter.retry_at_ms = retry_at_ms;
+            waiter.rounds = before.rounds.saturating_add(1);
         }
     }
 

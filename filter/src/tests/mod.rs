@@ -10,6 +10,7 @@ mod world;
 mod denials;
 mod limits;
 mod loss;
+mod policies;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};

@@ -43,6 +43,11 @@ pub struct Plane {
     /// Subject, and the session that it concerns, or all.
     changes: Vec<(String, Option<String>)>,
     pub lease_ttl_ms: u64,
+    /// Every session is told that it is closed.
+    pub closes_always: bool,
+    pub wire_version: u32,
+    /// Bundles are cut in the middle.
+    pub breaks_policies: bool,
     pub syncs: Vec<SyncRequest>,
     pub asked_for_keys: Vec<String>,
     pub watches: usize,
@@ -61,6 +66,9 @@ impl Plane {
             ledger: BTreeMap::new(),
             changes: Vec::new(),
             lease_ttl_ms: LEASE_TTL_MS,
+            closes_always: false,
+            breaks_policies: false,
+            wire_version: WIRE_VERSION,
             syncs: Vec::new(),
             asked_for_keys: Vec::new(),
             watches: 0,
@@ -69,8 +77,13 @@ impl Plane {
     }
 
     pub fn apply(&mut self, document: PolicyDocument) {
+        self.compiled = CompiledPolicy::compile(&document, self.revision + 1).unwrap();
+        self.apply_unchecked(document);
+    }
+
+    /// As a control plane with a defect would.
+    pub fn apply_unchecked(&mut self, document: PolicyDocument) {
         self.revision += 1;
-        self.compiled = CompiledPolicy::compile(&document, self.revision).unwrap();
         self.document = document;
     }
 
@@ -81,9 +94,18 @@ impl Plane {
         self.changes.push((subject.to_owned(), None));
     }
 
-    pub fn bundle(&mut self) -> PolicyBundle {
+    pub fn bundle(&mut self) -> Vec<u8> {
         self.policies += 1;
-        PolicyBundle { version: WIRE_VERSION, revision: self.revision, policy: self.document.clone() }
+        let bundle = PolicyBundle {
+            version: self.wire_version,
+            revision: self.revision,
+            policy: self.document.clone(),
+        };
+        let mut body = serde_json::to_vec(&bundle).unwrap();
+        if self.breaks_policies {
+            body.truncate(100);
+        }
+        body
     }
 
     /// Closes the sessions that were silent for too long.
@@ -161,8 +183,8 @@ impl Plane {
             self.close(id);
         }
         SyncResponse {
-            version: WIRE_VERSION,
-            closed: was_closed || request.last,
+            version: self.wire_version,
+            closed: was_closed || request.last || self.closes_always,
             lease_ttl_ms: self.lease_ttl_ms,
             now_ms,
             policy_revision: self.revision,

@@ -291,7 +291,7 @@ impl World {
                 self.plane.asked_for_keys.push(asked["issuer"].as_str().unwrap().to_owned());
                 b"{}".to_vec()
             }
-            ("GET", "/edge/v1/policy") => serde_json::to_vec(&self.plane.bundle()).unwrap(),
+            ("GET", "/edge/v1/policy") => self.plane.bundle(),
             ("GET", "/edge/v1/watch") => {
                 self.plane.watches += 1;
                 let end_ms = self.mono_ms.get() + WATCH_MS;
