@@ -92,25 +92,18 @@ impl Options {
 
     /// The configuration, from the shipped one.
     pub fn render(&self) -> String {
+        let config = artefacts::shipped("envoy/tollgate.yaml");
+        let config = replace_once(&config, "port_value: 9901}", "port_value: 0}");
+        let config = replace_once(&config, "{address: 0.0.0.0, ", "{address: 127.0.0.1, ");
+        let config = change_port(&config, "where clients connect", self.gateway);
+        let config = change_port(&config, "the application", self.upstream);
+        let config = change_port(&config, "the control plane", self.control_plane);
         let module = self.module.display().to_string();
-        let shipped = artefacts::shipped("envoy/tollgate.yaml");
-        let control_plane = r#"{"control_plane": {"cluster": "tollgate", "token": "the-edge-token"}}"#;
-        let edits = [
-            ("port_value: 9901}", "port_value: 0}".to_owned()),
-            (
-                "{address: 0.0.0.0, port_value: 8080}",
-                format!("{{address: 127.0.0.1, port_value: {}}}", self.gateway),
-            ),
-            ("port_value: 3000}", format!("port_value: {}}}", self.upstream)),
-            ("port_value: 8081}", format!("port_value: {}}}", self.control_plane)),
-            ("/etc/envoy/tollgate-filter.wasm", module),
-            (control_plane, self.plugin.clone()),
-        ];
-        let own = self.edits.iter().map(|(from, to)| (from.as_str(), to.clone()));
-        edits.into_iter().chain(own).fold(shipped, |config, (from, to)| {
-            assert_eq!(config.matches(from).count(), 1, "envoy/tollgate.yaml has one {from}");
-            config.replace(from, &to)
-        })
+        let config = replace_once(&config, "/etc/envoy/tollgate-filter.wasm", &module);
+        let plugin = config.lines().find(|line| line.trim_start().starts_with(r#"{"control_plane": "#));
+        let plugin = plugin.expect("envoy/tollgate.yaml configures the plugin").trim_start().to_owned();
+        let config = replace_once(&config, &plugin, &self.plugin);
+        self.edits.iter().fold(config, |config, (from, to)| replace_once(&config, from, to))
     }
 
     /// The same configuration with its listener in a file of its own, which Envoy follows: the bootstrap, and that file.
@@ -240,4 +233,19 @@ impl Envoy {
             self.client().request("GET", "/").send().status
         });
     }
+}
+
+fn replace_once(config: &str, from: &str, to: &str) -> String {
+    assert_eq!(config.matches(from).count(), 1, "envoy/tollgate.yaml has this once: {from}");
+    config.replace(from, to)
+}
+
+/// Replaces the port in the line that is marked so.
+fn change_port(config: &str, mark: &str, port: u16) -> String {
+    let mark = format!("# CHANGE: {mark}");
+    let marked = config.lines().find(|line| line.ends_with(&mark));
+    let line = marked.unwrap_or_else(|| panic!("envoy/tollgate.yaml has a line marked {mark}"));
+    let (before, after) = line.split_once("port_value: ").expect("it has a port");
+    let (_, after) = after.split_once('}').expect("it has a port");
+    replace_once(config, line, &format!("{before}port_value: {port}}}{after}"))
 }

@@ -89,6 +89,13 @@ impl Responder {
         self.send(status, &[("content-type", "application/json")], body.to_string().as_bytes())
     }
 
+    /// Answers 204.
+    pub fn send_nothing(&mut self) -> io::Result<()> {
+        let mut bytes = head(204, &[]);
+        bytes.extend_from_slice(b"\r\n");
+        self.0.write_all(&bytes)
+    }
+
     /// Begins an answer in chunks.
     pub fn begin(&mut self, status: u16, headers: &[(&str, &str)]) -> io::Result<()> {
         let mut bytes = head(status, headers);

@@ -103,6 +103,7 @@ fn answer(request: &Message, responder: &mut Responder) -> io::Result<()> {
             }
             responder.end()
         }
+        None if status == 204 => responder.send_nothing(),
         None => responder.send(status, &[("content-type", "text/plain")], b"done\n"),
     }
 }
