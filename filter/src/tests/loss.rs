@@ -341,3 +341,15 @@ fn a_policy_that_cannot_be_read_is_not_fetched_or_watched_in_a_busy_loop() {
     assert!(w.plane.policies - policies < 30, "{}", w.plane.policies - policies);
     assert_eq!(w.get(0, "alice", "/x"), "pass");
 }
+
+#[test]
+fn usage_that_a_worker_took_to_its_grave_is_found() {
+    let mut w = world(&daily(100));
+    let leader = usize::from(w.seats[1].host.metrics.borrow().contains_key("tollgate.sync.age_ms"));
+    let sending = w.ask(1 - leader, "alice", "/x");
+    w.run(10);
+    assert!(w.has_passed(sending));
+    w.trap(1 - leader);
+    w.run(300_000);
+    assert_eq!(w.plane.billed("user:alice", "calls"), 1);
+}

@@ -1,7 +1,6 @@
 //! The filter as a whole, natively: real leases, real tokens, a proxy and a network that do what a test says.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
-#![allow(dead_code)]
 
 mod plane;
 mod proxy;
@@ -11,6 +10,7 @@ mod denials;
 mod limits;
 mod loss;
 mod policies;
+mod random;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};

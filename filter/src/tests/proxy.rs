@@ -51,6 +51,8 @@ pub struct Stream {
     pub response_headers: BTreeMap<String, String>,
     pub answer: Option<Answer>,
     pub resumed: bool,
+    /// When it went on, monotonic ms.
+    pub resumed_at_ms: u64,
 }
 
 /// What the filter answered by itself.
@@ -195,6 +197,7 @@ impl Host for Worker {
         self.stream(|stream| {
             assert!(stream.answer.is_none() && !stream.resumed, "a request goes on twice");
             stream.resumed = true;
+            stream.resumed_at_ms = self.proxy.mono_ms.get();
         });
     }
 

@@ -151,6 +151,7 @@ impl World {
             Flow::Continue => {
                 assert!(seen.answer.is_none() && !seen.resumed, "a request goes on and was answered");
                 seen.resumed = true;
+                seen.resumed_at_ms = self.mono_ms.get();
             }
             Flow::Pause => assert!(!seen.resumed, "a request goes on before it waits"),
         }
