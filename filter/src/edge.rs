@@ -447,7 +447,7 @@ impl Edge {
                     let fault = TokenFault::UnknownKey { issuer: 0 };
                     waiter.request.deny(&Denial::bad_token(fault), None);
                 }
-                Cause::Subject(_) if waiter.answered && self.lease_is_valid(now) => {
+                Cause::Subject(_) if waiter.answered => {
                     waiter.request.decide(now, Mode::Answered { valid: self.lease_is_valid(now) });
                     // What still cannot be decided after an answer and a long wait is not decided better by waiting.
                     for waiter in self.waiting.take(|again| again.request.stream == waiter.request.stream) {
