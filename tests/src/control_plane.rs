@@ -22,6 +22,7 @@ pub struct ControlPlane {
     port: Port,
     database_url: String,
     log: PathBuf,
+    environment: Vec<(String, String)>,
     process: Option<Process>,
 }
 
@@ -30,6 +31,16 @@ impl ControlPlane {
     pub fn start(scene: &Scene) -> Self {
         let file = scene.dir().join("tollgate.db");
         Self::start_on(scene, &format!("sqlite://{}", file.display()))
+    }
+
+    /// Starts one on a new SQLite file, with these variables in its environment.
+    pub fn start_with(scene: &Scene, environment: &[(&str, &str)]) -> Self {
+        let file = scene.dir().join("tollgate.db");
+        let mut control_plane = Self::prepare(scene, &format!("sqlite://{}", file.display()));
+        let owned = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        control_plane.environment = owned.collect();
+        control_plane.restart();
+        control_plane
     }
 
     /// Starts one on this database.
@@ -42,7 +53,13 @@ impl ControlPlane {
     /// One that is not started yet, but whose port is known.
     pub fn prepare(scene: &Scene, database_url: &str) -> Self {
         let log = scene.dir().join("control-plane.log");
-        Self { port: Port::take(), database_url: database_url.to_owned(), log, process: None }
+        Self {
+            port: Port::take(),
+            database_url: database_url.to_owned(),
+            log,
+            environment: Vec::new(),
+            process: None,
+        }
     }
 
     /// Where it listens, or will.
@@ -70,6 +87,7 @@ impl ControlPlane {
         command.args(["serve", "--listen", &format!("127.0.0.1:{}", self.port())]);
         command.args(["--database-url", &self.database_url]);
         command.env("TOLLGATE_ADMIN_TOKEN", ADMIN_TOKEN).env("TOLLGATE_EDGE_TOKEN", EDGE_TOKEN);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.process = Some(Process::start("the control plane", &command, &self.log));
     }
 
@@ -112,7 +130,8 @@ impl ControlPlane {
     /// Units of `calls` that the ledger has for a subject: used, which is charged less refunded.
     #[track_caller]
     pub fn used(&self, subject: &str) -> i64 {
-        let page = self.ask("GET", &format!("/v1/subjects/{subject}/usage?by=total"), None).expect(200).json();
+        let page =
+            self.ask("GET", &format!("/v1/subjects/{subject}/usage?by=total"), None).expect(200).json();
         let rows = page["usage"].as_array().cloned().unwrap_or_default();
         let of_meter = rows.iter().filter(|row| row["meter"] == "calls");
         of_meter.map(|row| row["used"].as_i64().expect("a number")).sum()

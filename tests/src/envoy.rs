@@ -221,7 +221,9 @@ impl Envoy {
         self.process.assert_alive();
         let log = self.process.log();
         let trap = log.lines().find(|line| {
-            ["RuntimeError", "panicked at", "wasm log: panic", "VM failure"].iter().any(|word| line.contains(word))
+            ["RuntimeError", "panicked at", "wasm log: panic", "VM failure"]
+                .iter()
+                .any(|word| line.contains(word))
         });
         assert_eq!(trap, None, "a VM trapped");
     }

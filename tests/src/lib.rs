@@ -12,6 +12,7 @@ pub mod http;
 pub mod policy;
 pub mod port;
 pub mod process;
+pub mod relay;
 pub mod scene;
 pub mod server;
 pub mod token;

@@ -160,7 +160,8 @@ impl Key {
         match self {
             Self::Rs256 | Self::Ps256 => {
                 let pem = artefacts::shipped("examples/quickstart/issuer.key.pem");
-                EncodingKey::from_rsa_pem(pem.as_bytes()).expect("the quickstart's key is a PEM of an RSA key")
+                EncodingKey::from_rsa_pem(pem.as_bytes())
+                    .expect("the quickstart's key is a PEM of an RSA key")
             }
             Self::Es256 => p256("jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI"),
             Self::Es256Other => p256("870MB6gfuTJ4HtUnUvYMyJpr5eUZNP4Bk43bVdj3eAE"),
@@ -180,9 +181,10 @@ impl Key {
 
 /// PKCS #8 around a P-256 key of 32 bytes.
 fn p256(private: &str) -> EncodingKey {
-    let mut der = b"\x30\x41\x02\x01\x00\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\
+    let mut der =
+        b"\x30\x41\x02\x01\x00\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\
                     \x03\x01\x07\x04\x27\x30\x25\x02\x01\x01\x04\x20"
-        .to_vec();
+            .to_vec();
     der.extend(URL_SAFE_NO_PAD.decode(private).expect("it is base64url"));
     EncodingKey::from_ec_der(&der)
 }
