@@ -20,6 +20,9 @@ use crate::identity::Identity;
 /// How long an edge that stands alone keeps a window that is over, for refunds, ms.
 const REFUND_LINGER_MS: i64 = 300_000;
 
+/// Routes that a plan remembers: a worker holds a plan for each token that it knows, and memory is bounded.
+const ROUTES_MAX: usize = 4;
+
 /// What a subject has, worked out once per subscription and policy.
 #[derive(Debug)]
 pub struct Plan {
@@ -267,7 +270,7 @@ impl Question<'_> {
         let mut field = String::with_capacity(48 * demands.len());
         for (demand, cost) in demands.iter().zip(&route.costs) {
             let Some(account) = record.accounts.get(demand.account) else { continue };
-            let left = Admission::of(account, demand.window_ms, self.now.wall_ms, self.now.mono_ms);
+            let left = Admission::of(account, demand, self.now.wall_ms, self.now.mono_ms);
             let comma = if field.is_empty() { "" } else { ", " };
             let seconds = left.reset_ms.div_ceil(1_000);
             let _ = write!(field, "{comma}\"{}\";r={};t={seconds}", cost.limit.name, left.remaining);
@@ -333,6 +336,9 @@ impl Plan {
             costs,
             missing_feature: route.features.iter().find(has).cloned(),
         });
+        if routes.len() >= ROUTES_MAX {
+            routes.remove(0);
+        }
         routes.push(plan.clone());
         plan
     }

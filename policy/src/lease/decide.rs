@@ -48,14 +48,15 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Of `account` after a decision; `window_ms` as in the demand.
-    pub fn of(account: &Account, window_ms: u64, now_ms: i64, mono_ms: u64) -> Self {
+    /// Of the demand's `account` after a decision.
+    pub fn of(account: &Account, demand: &Demand, now_ms: i64, mono_ms: u64) -> Self {
         let reset_ms = if account.is_rate() {
-            account.rest.freed_at_ms(1).map_or(window_ms, |end_ms| end_ms.saturating_sub(mono_ms))
+            account.rest.freed_at_ms(1).map_or(demand.window_ms, |end_ms| end_ms.saturating_sub(mono_ms))
         } else {
             u64::try_from(account.window_end_ms.saturating_sub(now_ms)).unwrap_or(0)
         };
-        Self { remaining: account.free().saturating_add(account.unleased), reset_ms }
+        let remaining = account.free_within(demand.limit_units).saturating_add(account.unleased);
+        Self { remaining: remaining.min(demand.limit_units), reset_ms }
     }
 }
 

@@ -47,21 +47,46 @@ fn check(subscription: Option<&str>, claim: Option<&str>, now_ms: i64, expected:
 #[test]
 fn the_tier_in_force_gives_the_limits() {
     let noon_ms = DAY_MS + DAY_MS / 2;
-    check(None, None, noon_ms, expect![[r#"
+    check(
+        None,
+        None,
+        noon_ms,
+        expect![[r#"
         calls.60s 1 in 60000 ms
-        calls.day 100 in 86400..172800"#]]);
-    check(None, Some("pro"), noon_ms, expect![[r#"
+        calls.day 100 in 86400..172800"#]],
+    );
+    check(
+        None,
+        Some("pro"),
+        noon_ms,
+        expect![[r#"
         calls.60s 5 in 60000 ms
-        calls.day 500 in 86400..172800"#]]);
-    check(None, Some("no such tier"), noon_ms, expect![[r#"
+        calls.day 500 in 86400..172800"#]],
+    );
+    check(
+        None,
+        Some("no such tier"),
+        noon_ms,
+        expect![[r#"
         calls.60s 1 in 60000 ms
-        calls.day 100 in 86400..172800"#]]);
-    check(Some(r#"{"tier": "pro", "anchor_ms": 0}"#), None, noon_ms, expect![[r#"
+        calls.day 100 in 86400..172800"#]],
+    );
+    check(
+        Some(r#"{"tier": "pro", "anchor_ms": 0}"#),
+        None,
+        noon_ms,
+        expect![[r#"
         calls.60s 5 in 60000 ms
-        calls.day 500 in 86400..172800"#]]);
-    check(Some(r#"{"tier": "pro", "state": "paused", "anchor_ms": 0}"#), Some("pro"), noon_ms, expect![[r#"
+        calls.day 500 in 86400..172800"#]],
+    );
+    check(
+        Some(r#"{"tier": "pro", "state": "paused", "anchor_ms": 0}"#),
+        Some("pro"),
+        noon_ms,
+        expect![[r#"
         calls.60s 1 in 60000 ms
-        calls.day 100 in 86400..172800"#]]);
+        calls.day 100 in 86400..172800"#]],
+    );
     check(Some(r#"{"tier": "gone", "anchor_ms": 0}"#), None, noon_ms, expect![]);
 }
 
@@ -77,12 +102,22 @@ fn a_subject_without_a_tier_has_no_units() {
 fn overrides_count_while_the_subscription_is_in_force() {
     let subscription = r#"{"tier": "pro", "anchor_ms": 0, "expires_at_ms": 129600000,
         "overrides": {"calls.day": 9, "other": 1}}"#;
-    check(Some(subscription), None, 129_599_999, expect![[r#"
+    check(
+        Some(subscription),
+        None,
+        129_599_999,
+        expect![[r#"
         calls.60s 5 in 60000 ms
-        calls.day 9 in 86400..172800"#]]);
-    check(Some(subscription), None, 129_600_000, expect![[r#"
+        calls.day 9 in 86400..172800"#]],
+    );
+    check(
+        Some(subscription),
+        None,
+        129_600_000,
+        expect![[r#"
         calls.60s 1 in 60000 ms
-        calls.day 100 in 86400..172800"#]]);
+        calls.day 100 in 86400..172800"#]],
+    );
 }
 
 #[test]
@@ -117,8 +152,18 @@ fn a_rate_has_one_window_for_ever() {
 #[test]
 fn billing_months_count_from_the_subscription() {
     let subscription = r#"{"tier": "billed", "anchor_ms": 1000000}"#;
-    check(Some(subscription), None, 1_000_000 + WINDOW_SKEW_MS, expect!["calls.billing_month 7 in 1000..2679400"]);
-    check(Some(subscription), None, 1_000_000, expect!["calls.billing_month 7 in 1000..2679400 -2677400..1000"]);
+    check(
+        Some(subscription),
+        None,
+        1_000_000 + WINDOW_SKEW_MS,
+        expect!["calls.billing_month 7 in 1000..2679400"],
+    );
+    check(
+        Some(subscription),
+        None,
+        1_000_000,
+        expect!["calls.billing_month 7 in 1000..2679400 -2677400..1000"],
+    );
 }
 
 #[test]
