@@ -16,6 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Client {
     port: u16,
     connection: Option<BufReader<TcpStream>>,
+    patience: Duration,
 }
 
 /// A request that is being written.
@@ -39,7 +40,12 @@ pub struct Answer {
 impl Client {
     /// A caller of 127.0.0.1.
     pub fn new(port: u16) -> Self {
-        Self { port, connection: None }
+        Self { port, connection: None, patience: TIMEOUT }
+    }
+
+    /// How long it waits for an answer that may never come.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// A request to this path.
@@ -87,7 +93,7 @@ impl Client {
         if self.connection.is_none() {
             let stream = TcpStream::connect(("127.0.0.1", self.port))?;
             stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(TIMEOUT))?;
+            stream.set_read_timeout(Some(self.patience))?;
             stream.set_write_timeout(Some(TIMEOUT))?;
             self.connection = Some(BufReader::new(stream));
         }

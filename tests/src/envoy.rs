@@ -69,6 +69,11 @@ impl Options {
         Self { name, ..self }
     }
 
+    /// Another plugin configuration, whatever it is. One line.
+    pub fn plugin(self, plugin: String) -> Self {
+        Self { plugin, ..self }
+    }
+
     /// Another module in place of the filter.
     pub fn module(self, module: PathBuf) -> Self {
         Self { module, ..self }
@@ -127,6 +132,18 @@ impl Options {
         (bootstrap, listener)
     }
 
+    /// Starts it, or shows that it refuses to: `Err` has the log.
+    pub fn try_start(&self, scene: &Scene) -> Result<Envoy, String> {
+        let config = scene.write(&format!("{}.yaml", self.name), self.render());
+        let (mut process, admin_file) = self.launch(scene, &config);
+        let started = wait::until("Envoy starts or refuses to", wait::SOON, || match process.is_alive() {
+            true => find_ports(&admin_file).map(Some),
+            false => Some(None),
+        });
+        let log = process.log();
+        started.map(|(admin, gateway)| Envoy { process, admin, gateway }).ok_or(log)
+    }
+
     /// Starts it, and waits until it listens.
     pub fn start(&self, scene: &Scene) -> Envoy {
         let config = scene.write(&format!("{}.yaml", self.name), self.render());
@@ -136,19 +153,9 @@ impl Options {
     /// Starts it with this configuration file.
     pub fn start_with(&self, scene: &Scene, config: &Path) -> Envoy {
         let (mut process, admin_file) = self.launch(scene, config);
-        let admin = wait::until("Envoy tells its admin port", wait::SOON, || {
+        let (admin, gateway) = wait::until("Envoy listens", wait::SOON, || {
             process.assert_alive();
-            let address = std::fs::read_to_string(&admin_file).ok()?;
-            address.trim().rsplit_once(':')?.1.parse().ok()
-        });
-        let gateway = wait::until("Envoy listens", wait::SOON, || {
-            process.assert_alive();
-            let ready = Client::new(admin).request("GET", "/ready").try_send().ok()?;
-            let listeners = Client::new(admin).request("GET", "/listeners?format=json").try_send().ok()?;
-            let listeners = listeners.json();
-            let address = &listeners["listener_statuses"][0]["local_address"]["socket_address"];
-            let port = address["port_value"].as_u64().and_then(|port| u16::try_from(port).ok());
-            port.filter(|_| ready.status == 200)
+            find_ports(&admin_file)
         });
         Envoy { process, admin, gateway }
     }
@@ -160,7 +167,7 @@ impl Options {
         let mut command = Command::new(artefacts::envoy());
         command.arg("--config-path").arg(config).arg("--admin-address-path").arg(&admin_file);
         command.args(["--concurrency", &self.workers.to_string(), "--disable-hot-restart"]);
-        command.args(["--log-level", "info", "--file-flush-interval-msec", "100"]);
+        command.args(["--log-level", "info", "--file-flush-interval-msec", "100", "--drain-time-s", "3"]);
         let log = scene.dir().join(format!("{}.log", self.name));
         (Process::start(self.name, &command, &log), admin_file)
     }
@@ -169,6 +176,8 @@ impl Options {
     pub fn validate(config: &Path) -> Result<(), String> {
         let mut command = Command::new(artefacts::envoy());
         command.args(["--mode", "validate", "--disable-hot-restart", "--config-path"]).arg(config);
+        // The quickstart names its module relative to the repository's root.
+        command.current_dir(artefacts::root());
         let output = command.output().expect("Envoy runs");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         if output.status.success() { Ok(()) } else { Err(said) }
@@ -184,6 +193,11 @@ impl Envoy {
     /// The port that callers use.
     pub fn gateway(&self) -> u16 {
         self.gateway
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// The program.
@@ -235,6 +249,17 @@ impl Envoy {
             self.client().request("GET", "/").send().status
         });
     }
+}
+
+/// The admin port and the gateway's, once Envoy is ready.
+fn find_ports(admin_file: &Path) -> Option<(u16, u16)> {
+    let address = std::fs::read_to_string(admin_file).ok()?;
+    let admin = address.trim().rsplit_once(':')?.1.parse().ok()?;
+    let ready = Client::new(admin).request("GET", "/ready").try_send().ok()?;
+    let listeners = Client::new(admin).request("GET", "/listeners?format=json").try_send().ok()?.json();
+    let address = &listeners["listener_statuses"][0]["local_address"]["socket_address"];
+    let port = address["port_value"].as_u64().and_then(|port| u16::try_from(port).ok());
+    port.filter(|_| ready.status == 200).map(|gateway| (admin, gateway))
 }
 
 fn replace_once(config: &str, from: &str, to: &str) -> String {
