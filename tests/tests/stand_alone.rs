@@ -69,7 +69,10 @@ fn a_quota_admits_exactly_its_units_to_parallel_callers_on_two_workers() {
     assert_eq!(upstream.count(), QUOTA);
     let connections = envoy.stats("worker_[01].downstream_cx_total");
     let by_listener = connections.iter().filter(|(name, _)| !name.contains("admin"));
-    assert!(by_listener.clone().count() == 2 && by_listener.clone().all(|(_, count)| *count > 0), "{connections:?}");
+    assert!(
+        by_listener.clone().count() == 2 && by_listener.clone().all(|(_, count)| *count > 0),
+        "{connections:?}"
+    );
     envoy.assert_no_trap();
 }
 
@@ -147,23 +150,47 @@ fn bad_tokens() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             good.with_raw_header(&json!({"alg": "HS256", "kid": "rs256"})),
             "token-algorithm",
         ),
-        ("another algorithm of the same key", good.with_raw_header(&json!({"alg": "RS512", "kid": "rs256"})), "token-algorithm"),
-        ("an algorithm of the future", good.with_raw_header(&json!({"alg": "XX9", "kid": "rs256"})), "token-algorithm"),
-        ("crit", good.with_raw_header(&json!({"alg": "RS256", "kid": "rs256", "crit": ["exp"]})), "token-critical-header"),
+        (
+            "another algorithm of the same key",
+            good.with_raw_header(&json!({"alg": "RS512", "kid": "rs256"})),
+            "token-algorithm",
+        ),
+        (
+            "an algorithm of the future",
+            good.with_raw_header(&json!({"alg": "XX9", "kid": "rs256"})),
+            "token-algorithm",
+        ),
+        (
+            "crit",
+            good.with_raw_header(&json!({"alg": "RS256", "kid": "rs256", "crit": ["exp"]})),
+            "token-critical-header",
+        ),
         ("expired", good.clone().claim("exp", hours(-1)).sign(), "token-expired"),
         ("no exp", good.clone().claim("exp", Value::Null).sign(), "token-claims"),
         ("exp as text", good.clone().claim("exp", json!("tomorrow")).sign(), "token-claims"),
         ("not yet valid", good.clone().claim("nbf", hours(1)).sign(), "token-not-yet-valid"),
         ("issued in the future", good.clone().claim("iat", hours(1)).sign(), "token-not-yet-valid"),
         ("no issuer", good.clone().claim("iss", Value::Null).sign(), "token-unknown-issuer"),
-        ("another issuer", good.clone().claim("iss", json!("https://evil.example")).sign(), "token-unknown-issuer"),
+        (
+            "another issuer",
+            good.clone().claim("iss", json!("https://evil.example")).sign(),
+            "token-unknown-issuer",
+        ),
         ("no audience", good.clone().claim("aud", Value::Null).sign(), "token-audience"),
         ("another audience", good.clone().claim("aud", json!(["other"])).sign(), "token-audience"),
         ("no subject", good.clone().claim("sub", Value::Null).sign(), "token-claims"),
         ("an empty subject", good.clone().claim("sub", json!("")).sign(), "token-claims"),
-        ("a subject with a line break", good.clone().claim("sub", json!("a\r\nx-tollgate-tier: pro")).sign(), "token-claims"),
+        (
+            "a subject with a line break",
+            good.clone().claim("sub", json!("a\r\nx-tollgate-tier: pro")).sign(),
+            "token-claims",
+        ),
         ("an unknown kid", good.clone().kid("nobody").sign(), "token-unknown-key"),
-        ("a key that is not trusted", good.clone().key(Key::Es256Other).kid("es256").sign(), "token-signature"),
+        (
+            "a key that is not trusted",
+            good.clone().key(Key::Es256Other).kid("es256").sign(),
+            "token-signature",
+        ),
         ("9 KiB", good.clone().claim("scope", json!("x".repeat(9 * 1_024))).sign(), "token-too-large"),
         ("64 KiB", "a".repeat(64 * 1_024), "token-too-large"),
     ];
@@ -232,12 +259,15 @@ fn bytes_that_are_not_utf8_in_any_header_or_path_neither_trap_nor_pass_as_someth
         let bearer = format!("authorization: Bearer {good}\r\n");
         [b"GET /a HTTP/1.1\r\nhost: a\r\n", bearer.as_bytes(), name, b": ", value, b"\r\n\r\n"].concat()
     };
-    for (name, value) in [(&b"x-any"[..], &b"\xff\xfe"[..]), (b"cookie", b"\x80=\xc3\x28"), (b"user-agent", b"\xf0")] {
+    for (name, value) in
+        [(&b"x-any"[..], &b"\xff\xfe"[..]), (b"cookie", b"\x80=\xc3\x28"), (b"user-agent", b"\xf0")]
+    {
         let answer = envoy.client().send_raw(&header(name, value)).expect("an answer");
         answer.expect(200);
     }
     let passed = upstream.count();
-    let path = [b"GET /\xff\xfe HTTP/1.1\r\nhost: a\r\nauthorization: Bearer ", good.as_bytes(), b"\r\n\r\n"].concat();
+    let path = [b"GET /\xff\xfe HTTP/1.1\r\nhost: a\r\nauthorization: Bearer ", good.as_bytes(), b"\r\n\r\n"]
+        .concat();
     if let Some(answer) = envoy.client().send_raw(&path) {
         answer.expect(400);
     }
@@ -287,7 +317,10 @@ fn the_application_learns_who_calls_from_the_filter_and_from_nobody_else() {
     let identity = |request: &tollgate_tests::http::Message| {
         let mut names = request.header_names("x-tollgate");
         names.sort_unstable();
-        names.iter().map(|name| format!("{name}={}", request.header(name).expect("it is there"))).collect::<Vec<_>>()
+        names
+            .iter()
+            .map(|name| format!("{name}={}", request.header(name).expect("it is there")))
+            .collect::<Vec<_>>()
     };
     let spoofed = |path: &str, token: Option<&str>| {
         let mut client = envoy.client();
@@ -296,7 +329,13 @@ fn the_application_learns_who_calls_from_the_filter_and_from_nobody_else() {
             Some(token) => request.token(token),
             None => request,
         };
-        let names = ["x-tollgate-subject", "X-Tollgate-Tier", "x-tollgate-features", "X-TOLLGATE-DECISION", "x-tollgate-new"];
+        let names = [
+            "x-tollgate-subject",
+            "X-Tollgate-Tier",
+            "x-tollgate-features",
+            "X-TOLLGATE-DECISION",
+            "x-tollgate-new",
+        ];
         names.iter().fold(request, |request, name| request.header(name, "user:root")).send().expect(200);
         identity(&upstream.last())
     };
@@ -312,7 +351,8 @@ fn the_application_learns_who_calls_from_the_filter_and_from_nobody_else() {
     assert_eq!(spoofed("/public/a", None), ["x-tollgate-decision=allow"]);
     // Many servers read x_tollgate_tier as x-tollgate-tier.
     let reached = upstream.count();
-    let answer = envoy.client().request("GET", "/a").token(&token::of("a")).header("x_tollgate_tier", "pro").send();
+    let answer =
+        envoy.client().request("GET", "/a").token(&token::of("a")).header("x_tollgate_tier", "pro").send();
     answer.expect(400);
     assert_eq!(upstream.count(), reached);
 }
@@ -363,7 +403,10 @@ fn a_path_that_servers_read_in_two_ways_reaches_no_route_by_another_name() {
     for path in ["/public/a", "/public//a", "/./public/./a", "/public/%61"] {
         envoy.client().get(path, "").expect(200);
         let reached = upstream.last().start;
-        assert!(["GET /public/a HTTP/1.1", "GET /public/%61 HTTP/1.1"].contains(&&*reached), "{path}: {reached}");
+        assert!(
+            ["GET /public/a HTTP/1.1", "GET /public/%61 HTTP/1.1"].contains(&&*reached),
+            "{path}: {reached}"
+        );
     }
 }
 
@@ -375,13 +418,19 @@ fn what_the_tier_lacks_or_the_caller_has_not_bought_is_refused_and_costs_nothing
         "pro": {"features": ["export"]},
     }));
     policy["routes"] = json!([{"path": "/export", "features": ["export"], "charges": {"calls": 1}}]);
-    policy["denials"] = json!({"upgrade_url": "https://example.com/pricing", "type_base": "https://example.com/p/"});
+    policy["denials"] =
+        json!({"upgrade_url": "https://example.com/pricing", "type_base": "https://example.com/p/"});
     let (envoy, upstream) = start(&scene, &policy);
     let token = token::of("alice");
     let problem = envoy.client().get("/export", &token).expect_problem(403, "feature-required").json();
     assert_eq!(
         [&problem["feature"], &problem["tier"], &problem["upgrade_url"], &problem["type"]],
-        [&json!("export"), &json!("free"), &json!("https://example.com/pricing"), &json!("https://example.com/p/feature-required")]
+        [
+            &json!("export"),
+            &json!("free"),
+            &json!("https://example.com/pricing"),
+            &json!("https://example.com/p/feature-required")
+        ]
     );
     envoy.client().get("/a", &token).expect(200);
     assert_eq!(upstream.count(), 1);
@@ -437,7 +486,8 @@ fn what_never_reached_the_application_is_given_back() {
     let scene = Scene::new();
     let mut upstream = Upstream::start();
     let policy = policy::free(json!([policy::quota(1)]));
-    let envoy = Options::alone(&policy, upstream.port()).edit("timeout: 60s}", "timeout: 0.5s}").start(&scene);
+    let envoy =
+        Options::alone(&policy, upstream.port()).edit("timeout: 60s}", "timeout: 0.5s}").start(&scene);
     let (token, mut client) = (token::of("alice"), envoy.client());
     client.get("/a?delay_ms=1500", &token).expect(504);
     client.get("/a?cut=before", &token).expect(503);
@@ -521,7 +571,10 @@ fn a_configuration_that_makes_no_sense_lets_nothing_pass() {
         ("an unknown field", json!({ "policy": unknown_field }).to_string()),
         ("an unknown meter", json!({ "policy": unknown_meter }).to_string()),
         ("a key that is none", json!({ "policy": bad_key }).to_string()),
-        ("both", json!({"policy": generous(), "control_plane": {"cluster": "tollgate", "token": "t"}}).to_string()),
+        (
+            "both",
+            json!({"policy": generous(), "control_plane": {"cluster": "tollgate", "token": "t"}}).to_string(),
+        ),
     ] {
         let upstream = Upstream::start();
         let mut envoy = Options::of(plugin, upstream.port()).start(&scene);
@@ -561,7 +614,12 @@ fn metrics_tell_decisions_by_reason_and_tier() {
     let page = envoy.admin("/stats/prometheus?filter=tollgate").body;
     let page = String::from_utf8_lossy(&page);
     let line = page.lines().find(|line| line.contains("quota-exceeded")).expect("Prometheus gets it too");
-    for part in ["tollgate_requests{", r#"tollgate_decision="deny""#, r#"tollgate_reason="quota-exceeded""#, r#"tollgate_tier="free""#] {
+    for part in [
+        "tollgate_requests{",
+        r#"tollgate_decision="deny""#,
+        r#"tollgate_reason="quota-exceeded""#,
+        r#"tollgate_tier="free""#,
+    ] {
         assert!(line.contains(part), "{line}");
     }
     assert!(line.ends_with(" 3"), "{line}");
