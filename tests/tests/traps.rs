@@ -193,9 +193,12 @@ fn a_trap_is_seen_by_the_tests() {
     assert!(seen.is_err(), "assert_no_trap finds it");
 }
 
-/// A control plane that grants whatever is wanted, and remembers which edge token came with each call, in order.
-fn generous_control_plane(policy: Value) -> (Server, Arc<Mutex<Vec<(Instant, String)>>>) {
-    let calls = Arc::new(Mutex::new(Vec::new()));
+/// When calls came, and with which edge token, in order.
+type Calls = Arc<Mutex<Vec<(Instant, String)>>>;
+
+/// A control plane that grants whatever is wanted, and remembers its calls.
+fn generous_control_plane(policy: Value) -> (Server, Calls) {
+    let calls = Calls::default();
     let seen = calls.clone();
     let server = Server::start(0, move |request, responder| {
         let token = request.header("authorization").unwrap_or_default().replace("Bearer ", "");
