@@ -4,7 +4,7 @@
 //! Nothing here is needed to decide a request whose lease suffices. When the leader traps or goes, another takes over and
 //! finds everything in shared data.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
 use tollgate_policy::lease::SessionId;
@@ -19,7 +19,8 @@ use crate::sync::{Occasion, SYNC_SUBJECTS_MAX, SyncInFlight, prepare_regular};
 /// For how long a worker leads without renewing it, ms.
 const LEAD_MS: u64 = 2_000;
 
-/// Regular syncs come at this interval, ms: what an edge that dies leaves unbilled.
+/// Regular syncs come at this interval, ms, as long as one holds all that is due; then in turn. What an edge that dies
+/// leaves unbilled.
 const SYNC_MS: u64 = 1_000;
 
 /// Without anything to report the session is kept alive at this interval, ms. A few may be lost within a lease's time.
@@ -67,8 +68,10 @@ pub struct Leader {
     leads: bool,
     /// The session whose records were all looked for.
     session: SessionId,
-    due: HashSet<Rc<str>>,
-    /// With whether nobody used the subject since it was looked at last.
+    /// Touched subjects in the order in which they came, each once.
+    due: VecDeque<Rc<str>>,
+    due_set: HashSet<Rc<str>>,
+    /// Those whose turn is now, before all others. With whether nobody used the subject since it was looked at last.
     now_due: HashMap<Rc<str>, bool>,
     /// When each subject is looked at again, and whether it was idle the last time.
     followed: HashMap<Rc<str>, (u64, bool)>,
@@ -95,7 +98,8 @@ impl Leader {
             id,
             leads: false,
             session: SessionId::default(),
-            due: HashSet::new(),
+            due: VecDeque::new(),
+            due_set: HashSet::new(),
             now_due: HashMap::new(),
             followed: HashMap::new(),
             revisits: BTreeSet::new(),
@@ -175,6 +179,7 @@ impl Leader {
         let leads = free && host.shared_swap(LEADER, &value, cas).is_ok();
         if leads != self.leads {
             self.due.clear();
+            self.due_set.clear();
             self.now_due.clear();
             self.followed.clear();
             self.revisits.clear();
@@ -184,6 +189,12 @@ impl Leader {
     }
 
     /// Subjects that it is time to look at, and whether they were idle when they were last looked at.
+    fn enlist(&mut self, subject: Rc<str>) {
+        if self.due_set.insert(subject.clone()) {
+            self.due.push_back(subject);
+        }
+    }
+
     fn revisit_due(&mut self, now: Now) -> Vec<(Rc<str>, bool)> {
         let mut due = Vec::new();
         while self.revisits.first().is_some_and(|(at_ms, _)| *at_ms <= now.mono_ms) {
@@ -238,7 +249,7 @@ impl Edge {
             }
             return;
         }
-        leader.due.extend(touched);
+        touched.into_iter().for_each(|subject| leader.enlist(subject));
         if leader.session != self.session.id() {
             // Records of the session before are to be told for the last time.
             leader.session = self.session.id();
@@ -246,7 +257,9 @@ impl Edge {
         }
         for _ in 0..MESSAGES_MAX {
             let Some(message) = self.host.dequeue() else { break };
-            leader.due.extend(String::from_utf8_lossy(&message).split('\n').map(Rc::from));
+            String::from_utf8_lossy(&message)
+                .split('\n')
+                .for_each(|subject| leader.enlist(Rc::from(subject)));
         }
         let (scan, again) = if leader.scan_next < BUCKETS {
             let start = leader.scan_next;
@@ -261,7 +274,7 @@ impl Edge {
         for bucket in scan {
             for subject in Records::subjects_in(&*self.host, bucket) {
                 if !again || !leader.followed.contains_key(subject.as_str()) {
-                    leader.due.insert(Rc::from(subject));
+                    leader.enlist(Rc::from(subject));
                 }
             }
         }
@@ -372,25 +385,27 @@ impl Edge {
     fn sync_due(&self, now: Now) {
         let mut leader = self.leader.borrow_mut();
         if now.mono_ms >= leader.sync_at_ms {
-            let due = std::mem::take(&mut leader.due);
-            leader.now_due.extend(due.into_iter().map(|subject| (subject, false)));
-            leader.sync_at_ms = now.mono_ms.saturating_add(SYNC_MS);
+            for _ in 0..SYNC_SUBJECTS_MAX {
+                let Some(subject) = leader.due.pop_front() else { break };
+                leader.due_set.remove(&subject);
+                leader.now_due.entry(subject).or_insert(false);
+            }
+            // Where more are due than fit, the next part comes with the next tick: 2,000 subjects a second.
+            let pause_ms = if leader.due.is_empty() { SYNC_MS } else { 0 };
+            leader.sync_at_ms = now.mono_ms.saturating_add(pause_ms);
         }
         let room = SYNCS_MAX.saturating_sub(leader.syncs) * SYNC_SUBJECTS_MAX;
-        let mut subjects: Vec<Rc<str>> = leader.now_due.keys().take(room).cloned().collect();
+        let subjects: Vec<Rc<str>> = leader.now_due.keys().take(room).cloned().collect();
         let mut unused = HashSet::new();
         for subject in &subjects {
             if leader.now_due.remove(subject) == Some(true) {
                 unused.insert(subject.clone());
             }
         }
-        // Only subjects that this edge has a record of: a change may name one that it dropped.
-        drop(leader);
-        subjects.retain(|subject| self.holds_units(subject, now).is_some());
         if subjects.is_empty() {
+            drop(leader);
             return self.keep_alive(now);
         }
-        let mut leader = self.leader.borrow_mut();
         for subject in &subjects {
             leader.follow(subject.clone(), now.mono_ms.saturating_add(REVISIT_MS), false);
         }
@@ -398,7 +413,7 @@ impl Edge {
         let (unused, used): (Vec<_>, Vec<_>) = subjects.into_iter().partition(|s| unused.contains(s));
         for (subjects, occasion) in [(used, Occasion::Regular), (unused, Occasion::Unused)] {
             let stuck = self.send_sync(&subjects, now, occasion, &|record| prepare_regular(record, now));
-            self.leader.borrow_mut().due.extend(stuck);
+            stuck.into_iter().for_each(|subject| self.leader.borrow_mut().enlist(subject));
         }
     }
 

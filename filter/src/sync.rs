@@ -94,6 +94,11 @@ impl Edge {
         for subject in subjects {
             let key = self.records.key(subject);
             let told = Records::update(&*self.host, &key, subject, |record| {
+                // A change may name a subject that this edge dropped; only a request that waits makes it anew.
+                let known = record.as_ref().map(shape);
+                if known.is_none() && occasion != Occasion::Urgent {
+                    return (Change::Keep, None);
+                }
                 let mut record = record.unwrap_or_else(|| Record::new(subject, current, now.mono_ms));
                 // Numbers of a session that was replaced are final: nothing is prepared, wanted or given back.
                 let more = if record.session == current { prepare(&mut record) } else { Vec::new() };
@@ -103,10 +108,12 @@ impl Edge {
                 }
                 let told = Told { subject: subject.clone(), born_ms: record.born_ms, report };
                 let session = record.session;
-                (Change::Put(record), (session, told))
+                let change = if known == Some(shape(&record)) { Change::Keep } else { Change::Put(record) };
+                (change, Some((session, told)))
             });
             match told {
-                Ok((session, told)) => by_session.entry(session.0).or_default().push(told),
+                Ok(Some((session, told))) => by_session.entry(session.0).or_default().push(told),
+                Ok(None) => {}
                 Err(Stuck) => stuck.push(subject.clone()),
             }
         }
@@ -222,6 +229,12 @@ impl Edge {
         let _: Result<(), Stuck> = changed;
         Effect::Again
     }
+}
+
+/// What preparing a report may change: accounts are opened, and units given back.
+fn shape(record: &Record) -> (usize, u64) {
+    let returned = record.accounts.iter().fold(0_u64, |sum, account| sum.wrapping_add(account.returned));
+    (record.accounts.len(), returned)
 }
 
 /// Gives back what another edge needs: all that is idle, or half of it while this edge uses the account itself.

@@ -16,6 +16,9 @@ pub const RECALL_PATIENCE_MS: i64 = 2_000;
 /// A session that answered a recall is not asked again for this long, ms.
 const RECALL_INTERVAL_MS: i64 = 500;
 
+/// Units of a quota that an edge gets at least while no other edge holds any: small limits need no second question.
+const QUOTA_GRANT_MIN: u64 = 16;
+
 /// How long after its end a window's account is kept for late reports, ms. Usage that comes later still reaches the
 /// ledger, which does not pass through here.
 pub const WINDOW_LATE_MS: i64 = 3_600_000;
@@ -327,15 +330,22 @@ impl BookAccount {
         self.closed.values().fold(open, |sum, c| sum.saturating_add(c.charge)).saturating_add(self.settled)
     }
 
-    /// Grants within the limit. Alone, an edge gets most of what is free, so that it need not come again soon; among
-    /// others a falling share, down to what it wants. Never less than that while it is free: one request may need it all.
+    /// Grants within the limit: what is wanted, while it is free, since one request may need it all; and a share of what
+    /// is free, so that the edge need not come again soon. A rate's share is large, since what a dead edge held of it
+    /// comes back. Of a quota it stays charged until the window ends, so that a share is small, and demand adds to it.
     fn grant(&mut self, session: &str, wanted: u64, units: u64, now_ms: i64) {
         if wanted == 0 {
             return;
         }
         let free = units.saturating_sub(self.committed(now_ms));
         let others = self.open.iter().any(|(id, h)| id != session && h.committed(self.end) > 0);
-        let share = if others { wanted.max(free / 4) } else { wanted.max(free - free / 8) };
+        let share = match (others, self.end) {
+            (false, None) => free - free / 8,
+            (true, None) => free / 4,
+            (false, Some(_)) => (free / 16).max(QUOTA_GRANT_MIN),
+            (true, Some(_)) => free / 16,
+        };
+        let share = share.max(wanted);
         if let Some(holding) = self.open.get_mut(session) {
             holding.granted = holding.granted.saturating_add(share.min(free));
         }

@@ -68,20 +68,20 @@ fn show(session: &str, limit: &str, answer: &BookAnswer) -> String {
 }
 
 #[test]
-fn alone_an_edge_gets_nearly_all_and_among_others_a_share() {
+fn a_quota_is_granted_in_shares_that_follow_demand() {
     check(
         "s1 day 0 0 0 1; s2 day 0 0 0 1; s3 day 0 0 0 1",
         expect![[r#"
-        s1: 9-0 0-0 unleased 1
-        s2: 1-0 0-0 unleased 0
-        s3: 0-0 0-0 unleased 0 pending recalls s1 s2"#]],
+            s1: 10-0 0-0 unleased 0
+            s2: 0-0 0-0 unleased 0 pending recalls s1
+            s3: 0-0 0-0 unleased 0 pending"#]],
     );
     check(
         "limit 100; s1 day 0 0 0 1; s2 day 0 0 0 1; s2 day 0 0 0 11",
         expect![[r#"
-        s1: 88-0 0-0 unleased 12
-        s2: 3-0 0-0 unleased 9
-        s2: 11-0 0-0 unleased 1"#]],
+            s1: 16-0 0-0 unleased 84
+            s2: 5-0 0-0 unleased 79
+            s2: 11-0 0-0 unleased 73"#]],
     );
 }
 
@@ -90,11 +90,11 @@ fn a_repeated_or_late_report_changes_nothing() {
     check(
         "s1 day 0 0 0 1; s1 day 3 1 2 9; s1 day 0 0 0 1; s1 day 3 1 2 9; ? day",
         expect![[r#"
-        s1: 9-0 0-0 unleased 1
-        s1: 9-2 3-1 unleased 3
-        s1: 9-2 3-1 unleased 3
-        s1: 9-2 3-1 unleased 3
-        day 7"#]],
+            s1: 10-0 0-0 unleased 0
+            s1: 10-2 3-1 unleased 2
+            s1: 10-2 3-1 unleased 2
+            s1: 10-2 3-1 unleased 2
+            day 8"#]],
     );
 }
 
@@ -107,8 +107,8 @@ fn a_recall_is_told_once_and_answered_by_the_next_report() {
             s2: 0-0 0-0 unleased 0 pending recalls s1
             s1: 10-0 1-0 unleased 0 recall
             s1: 10-9 1-0 unleased 9
-            s2: 2-0 0-0 unleased 7
-            s1: 11-9 1-0 unleased 6"#]],
+            s2: 1-0 0-0 unleased 8
+            s1: 11-9 1-0 unleased 7"#]],
     );
 }
 
@@ -144,12 +144,12 @@ fn a_lowered_limit_recalls_what_is_idle_above_it() {
     check(
         "s1 day 0 0 0 1; s2 day 0 0 0 1; limit 5; s1 day 2 0 0 9; s1 day 2 0 7 9; s2 day 0 0 1 1; s1 day 2 0 7 99",
         expect![[r#"
-            s1: 9-0 0-0 unleased 1
-            s2: 1-0 0-0 unleased 0
-            s1: 9-0 2-0 unleased 0 pending recall recalls s2
-            s1: 9-7 2-0 unleased 2 pending
-            s2: 1-1 0-0 unleased 3 recall
-            s1: 12-7 2-0 unleased 0"#]],
+            s1: 10-0 0-0 unleased 0
+            s2: 0-0 0-0 unleased 0 pending recalls s1
+            s1: 10-0 2-0 unleased 0 recall
+            s1: 10-7 2-0 unleased 2
+            s2: 1-0 0-0 unleased 1
+            s1: 11-7 2-0 unleased 0 pending recalls s2"#]],
     );
 }
 
@@ -218,10 +218,10 @@ fn debt_counts_against_a_quota() {
     check(
         "s1 day 0 0 0 1; s1 day 15 0 0 9; s2 day 0 0 0 1; ? day",
         expect![[r#"
-        s1: 9-0 0-0 unleased 1
-        s1: 9-0 15-0 unleased 0
-        s2: 0-0 0-0 unleased 0
-        day 15"#]],
+            s1: 10-0 0-0 unleased 0
+            s1: 10-0 15-0 unleased 0
+            s2: 0-0 0-0 unleased 0
+            day 15"#]],
     );
 }
 
@@ -282,7 +282,7 @@ fn standings_tell_used_leased_and_free_units_apart() {
     };
     let shown: Vec<String> = book.standings(&terms, 0).iter().map(show).collect();
     expect![[r#"
-        day: 2 used, 7 leased, 1 free of 10
+        day: 2 used, 8 leased, 0 free of 10
         rate: 0 used, 3 leased, 7 free of 10"#]]
     .assert_eq(&shown.join("\n"));
     assert_eq!(Book::default().standings(&terms, 0)[0].unleased, 10);

@@ -190,6 +190,8 @@ impl Rig {
     }
 
     fn measure(&self, time: Duration) -> Result<Measurement> {
+        // Between two rounds it was idle: units went back, caches went cold. Steady traffic is what is measured.
+        load::run(self.port, &self.requests, WARM_UP)?;
         let calls_before = self.control_plane_calls()?;
         let before = self.cpu()?;
         let seen = load::run(self.port, &self.requests, time)
