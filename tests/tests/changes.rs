@@ -124,6 +124,7 @@ fn a_new_policy_takes_effect_under_load_without_a_dropped_request() {
         policy
     };
     let stage = stage(Scene::alone(), &with_cost(0));
+    let begun = Instant::now();
     let (stop, answers) = (AtomicBool::new(false), Mutex::new(Vec::new()));
     let tokens: Vec<String> = (0..4).map(|user| token::of(&format!("user-{user}"))).collect();
     std::thread::scope(|scope| {
@@ -131,7 +132,7 @@ fn a_new_policy_takes_effect_under_load_without_a_dropped_request() {
             let mut client = stage.edges()[caller % 2].client();
             let (stop, answers) = (&stop, &answers);
             scope.spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
+                while !stop.load(Ordering::Relaxed) && begun.elapsed() < Duration::from_secs(60) {
                     let status =
                         client.request("GET", "/a").token(token).try_send().map_or(0, |answer| answer.status);
                     answers.lock().expect("no caller panics").push(status);

@@ -125,13 +125,12 @@ fn units_idle_at_one_edge_can_be_used_at_another_within_about_a_second() {
         one.client().get("/a", &token).expect(200);
     }
     let two = control_plane.edge(&scene, "two", upstream.port());
-    let (start, mut client) = (Instant::now(), two.client());
-    for call in 0..20 {
-        let answer = client.get("/a", &token);
-        assert_eq!(answer.status, 200, "call {call}: {}", answer.text());
-    }
-    let took = start.elapsed();
-    assert!(took < Duration::from_millis(2_500), "20 calls took {took:?}");
+    let mut client = two.client();
+    // Some may be refused, while the first edge is still thought busy; but none of its units is out of reach for long.
+    wait::until_equal("all units are used", Duration::from_millis(3_500), &40, || {
+        client.get("/a", &token);
+        upstream.count()
+    });
     client.get("/a", &token).expect_problem(429, "quota-exceeded");
     one.client().get("/a", &token).expect_problem(429, "quota-exceeded");
     control_plane.wait_until_used("user:alice", 40);
@@ -145,12 +144,12 @@ fn an_edge_that_comes_late_gets_units_from_one_that_is_busy() {
     control_plane.apply(&policy::free(json!([policy::quota(50_000)])));
     let one = control_plane.edge(&scene, "one", upstream.port());
     let two = control_plane.edge(&scene, "two", upstream.port());
-    let (token, stop) = (token::of("alice"), AtomicBool::new(false));
+    let (token, stop, start) = (token::of("alice"), AtomicBool::new(false), Instant::now());
     let admitted = std::thread::scope(|scope| {
         let busy = scope.spawn(|| {
             let mut client = one.client();
             let mut calls = 0;
-            while !stop.load(Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) && start.elapsed() < Duration::from_secs(60) {
                 client.get("/a", &token).expect(200);
                 calls += 1;
             }

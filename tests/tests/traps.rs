@@ -255,11 +255,12 @@ fn a_replaced_configuration_drops_no_request_and_its_old_root_context_falls_sile
     let mut long = envoy.client();
     long.request("GET", "/a?chunks=120").token(&token).open().expect("it is sent");
     assert_eq!(long.read_answer_head().expect("an answer").expect("an answer").status, 200);
+    let start = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 let mut client = envoy.client();
-                while !stop.load(Ordering::Relaxed) {
+                while !stop.load(Ordering::Relaxed) && start.elapsed() < Duration::from_secs(60) {
                     client.get("/a", &token).expect(200);
                     answered.fetch_add(1, Ordering::Relaxed);
                 }
