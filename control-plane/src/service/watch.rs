@@ -153,7 +153,8 @@ impl ControlPlane {
             let pulse = *pulses.borrow_and_update();
             let found = self.changes_for(session, after, pulse.seq).await?;
             after = found.after;
-            let newest = u64::try_from(pulse.revision).unwrap_or_default();
+            // A change of the configuration by this process may not have been seen by the poller yet.
+            let newest = u64::try_from(pulse.revision).unwrap_or_default().max(self.in_force().revision);
             let answer = WatchResponse {
                 version: WIRE_VERSION,
                 after: u64::try_from(after).unwrap_or_default(),

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
@@ -119,14 +120,26 @@ impl Database {
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {
-        let done = match &self.pools {
-            Pools::Sqlite { write, .. } => MIGRATIONS.run(write).await,
-            Pools::Postgres(pool) => MIGRATIONS.run(pool).await,
-        };
-        done.map_err(|error| match error {
-            sqlx::migrate::MigrateError::Execute(error) => StoreError::from(error),
-            other => StoreError::corrupt("the tables' versions", other),
-        })
+        let mut attempt = 1;
+        loop {
+            let done = match &self.pools {
+                Pools::Sqlite { write, .. } => MIGRATIONS.run(write).await,
+                Pools::Postgres(pool) => MIGRATIONS.run(pool).await,
+            };
+            match done {
+                Ok(()) => return Ok(()),
+                // PostgreSQL lets one replica migrate and the others wait. SQLite lets two processes that start at once
+                // make the same tables; the second then finds them when it looks again.
+                Err(_) if self.dialect() == Dialect::Sqlite && attempt < ATTEMPTS_MAX => {
+                    tokio::time::sleep(BUSY_TIMEOUT).await;
+                    attempt += 1;
+                }
+                Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
+                    return Err(error.into());
+                }
+                Err(other) => return Err(StoreError::corrupt("the tables' versions", other)),
+            }
+        }
     }
 
     /// The name of the kind of database, for people.

@@ -1,0 +1,460 @@
+//! Edges on a network that loses, repeats and reorders what they say, against a real control plane on a real database.
+//! Each edge decides with the arithmetic that the filter decides with; the truth is known here alone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tollgate_control_plane::clock::Clock as _;
+use tollgate_control_plane::service::ControlPlane;
+use tollgate_control_plane::service::sweeper::Sweeper;
+use tollgate_control_plane::service::usage::UsagePeriod;
+use tollgate_control_plane::store::subjects;
+use tollgate_policy::lease::{Account, Demand, Record, SessionId, Verdict, decide};
+use tollgate_policy::wire::{SubjectReport, SyncRequest, SyncResponse};
+
+use super::support::TestClock;
+
+pub const RATE_MS: u64 = 60_000;
+const HOUR_MS: i64 = 3_600_000;
+/// Within what the control plane takes for a clock that is a little off.
+const SKEW_MS: [i64; 4] = [0, 0, -4_000, 4_000];
+
+/// Quota of N an hour and rate of N a minute, by tier.
+pub const TIERS: [(&str, u64); 4] = [("n1", 1), ("n3", 3), ("n10", 10), ("n40", 40)];
+
+/// xorshift64*: the same history for the same seed, everywhere.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self((seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % bound
+    }
+
+    pub fn index(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(length as u64)).unwrap()
+    }
+
+    pub fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.index(choices.len())]
+    }
+}
+
+struct Subject {
+    name: String,
+    tier: &'static str,
+    units: u64,
+    /// Moments (true time) of admissions: a rate's truth.
+    admissions: Vec<u64>,
+    /// By window: admitted and not refunded.
+    admitted: BTreeMap<i64, u64>,
+}
+
+struct InFlight {
+    subject: usize,
+    window: i64,
+    counted_at_ms: i64,
+}
+
+struct Edge {
+    session: SessionId,
+    mono_offset_ms: u64,
+    skew_ms: i64,
+    valid_until_ms: u64,
+    closed: bool,
+    records: Vec<Record>,
+    in_flight: Vec<InFlight>,
+    /// Final reports of closed sessions, until they are answered.
+    finals: Vec<(SessionId, Vec<SubjectReport>)>,
+}
+
+#[derive(Clone)]
+struct Ask {
+    edge: usize,
+    session: SessionId,
+    sent_ms: u64,
+    request: SyncRequest,
+}
+
+enum Message {
+    Ask(Ask),
+    Answer(Ask, SyncResponse),
+}
+
+/// By session and subject: charged and refunded.
+type Counts = BTreeMap<(String, usize), (u64, u64)>;
+
+pub struct World<'a> {
+    pub random: Random,
+    plane: &'a Arc<ControlPlane>,
+    clock: &'a TestClock,
+    sweeper: &'a mut Sweeper,
+    seed: u64,
+    subjects: Vec<Subject>,
+    edges: Vec<Edge>,
+    wire: Vec<Message>,
+    sessions_made: u64,
+    truth: Counts,
+    heard: Counts,
+    killed: Vec<String>,
+}
+
+impl<'a> World<'a> {
+    pub fn new(
+        seed: u64,
+        plane: &'a Arc<ControlPlane>,
+        clock: &'a TestClock,
+        sweeper: &'a mut Sweeper,
+        subjects: usize,
+    ) -> Self {
+        let mut random = Random::new(seed);
+        let edges = 1 + random.index(4);
+        let subjects = (0..subjects).map(|number| {
+            let (tier, units) = random.pick(&TIERS);
+            Subject {
+                name: format!("user:{seed}-{number}"),
+                tier,
+                units,
+                admissions: Vec::new(),
+                admitted: BTreeMap::new(),
+            }
+        });
+        let mut world = Self {
+            subjects: subjects.collect(),
+            random,
+            plane,
+            clock,
+            sweeper,
+            seed,
+            edges: Vec::new(),
+            wire: Vec::new(),
+            sessions_made: 0,
+            truth: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            killed: Vec::new(),
+        };
+        for _ in 0..edges {
+            let session = world.new_session();
+            let (mono_offset_ms, skew_ms) = (world.random.below(1_000_000), world.random.pick(&SKEW_MS));
+            let records = world.records(session, mono_offset_ms);
+            world.edges.push(Edge {
+                session,
+                mono_offset_ms,
+                skew_ms,
+                valid_until_ms: 0,
+                closed: false,
+                records,
+                in_flight: Vec::new(),
+                finals: Vec::new(),
+            });
+        }
+        world
+    }
+
+    fn new_session(&mut self) -> SessionId {
+        self.sessions_made += 1;
+        SessionId(((u128::from(self.seed) << 64) + u128::from(self.sessions_made)).to_be_bytes())
+    }
+
+    fn records(&self, session: SessionId, mono_offset_ms: u64) -> Vec<Record> {
+        let born_ms = self.now_ms() + mono_offset_ms;
+        let record = |subject: &Subject| Record {
+            tier_claim: subject.tier.to_owned(),
+            ..Record::new(&subject.name, session, born_ms)
+        };
+        self.subjects.iter().map(record).collect()
+    }
+
+    /// True time, ms.
+    fn now_ms(&self) -> u64 {
+        self.clock.monotonic_ms()
+    }
+
+    fn times(&self, edge: usize) -> (i64, u64) {
+        let edge = &self.edges[edge];
+        (self.clock.now_ms() + edge.skew_ms, self.now_ms() + edge.mono_offset_ms)
+    }
+
+    pub fn edge(&mut self) -> usize {
+        self.random.index(self.edges.len())
+    }
+
+    pub async fn pass(&mut self, ms: u64) {
+        self.clock.pass(ms);
+        if ms > 5_000 || self.random.percent(10) {
+            self.sweeper.sweep(self.plane).await.unwrap();
+        }
+    }
+
+    /// One request of a random subject: a unit of its quota and of its rate, both or none.
+    pub fn request(&mut self, edge: usize) {
+        let at = self.random.index(self.subjects.len());
+        let (wall_ms, mono_ms) = self.times(edge);
+        let (now_ms, units) = (self.now_ms(), self.subjects[at].units);
+        let this = &mut self.edges[edge];
+        let record = &mut this.records[at];
+        let window = wall_ms.div_euclid(HOUR_MS) * HOUR_MS;
+        let mut account = |limit: &str, start_ms: i64, end_ms: i64| {
+            record.account(limit, start_ms).unwrap_or_else(|| {
+                let window = (start_ms, end_ms);
+                record.accounts.push(Account {
+                    limit: limit.to_owned(),
+                    window_start_ms: window.0,
+                    window_end_ms: window.1,
+                    ..Account::default()
+                });
+                record.accounts.len() - 1
+            })
+        };
+        let demands = [
+            Demand {
+                account: account("calls.60s", 0, i64::MAX),
+                units: 1,
+                limit_units: units,
+                window_ms: RATE_MS,
+            },
+            Demand {
+                account: account("calls.hour", window, window + HOUR_MS),
+                units: 1,
+                limit_units: units,
+                window_ms: 0,
+            },
+        ];
+        let valid = mono_ms < this.valid_until_ms && !this.closed;
+        if decide(record, &demands, valid, wall_ms, mono_ms) != Verdict::Admit {
+            return;
+        }
+        record.count("calls", 1, wall_ms);
+        this.in_flight.push(InFlight { subject: at, window, counted_at_ms: wall_ms });
+        self.truth.entry((this.session.to_string(), at)).or_default().0 += 1;
+        self.subjects[at].admissions.push(now_ms);
+        *self.subjects[at].admitted.entry(window).or_default() += 1;
+    }
+
+    /// Some request ends; a failed one is refunded.
+    pub fn settle(&mut self, edge: usize, is_refunded: bool) {
+        if self.edges[edge].in_flight.is_empty() {
+            return;
+        }
+        let at = self.random.index(self.edges[edge].in_flight.len());
+        let this = &mut self.edges[edge];
+        let request = this.in_flight.swap_remove(at);
+        let record = &mut this.records[request.subject];
+        let Some(account) = record.account("calls.hour", request.window).filter(|_| is_refunded) else {
+            return;
+        };
+        record.accounts[account].refund(1);
+        record.uncount("calls", 1, request.counted_at_ms);
+        self.truth.get_mut(&(this.session.to_string(), request.subject)).unwrap().1 += 1;
+        *self.subjects[request.subject].admitted.get_mut(&request.window).unwrap() -= 1;
+    }
+
+    pub fn give_back(&mut self, edge: usize) {
+        let (_, mono_ms) = self.times(edge);
+        for record in &mut self.edges[edge].records {
+            for account in &mut record.accounts {
+                account.rest.expire(mono_ms);
+                account.give_back(self.random.below(account.free() + 1));
+            }
+        }
+    }
+
+    /// The edge reports a random part of its subjects, and wants some more units.
+    pub fn ask(&mut self, edge: usize, share_percent: u64, more: u64) {
+        let (_, sent_ms) = self.times(edge);
+        let this = &self.edges[edge];
+        let mut asks = Vec::new();
+        for (session, subjects) in &this.finals {
+            asks.push((*session, true, subjects.clone()));
+        }
+        let mut subjects = Vec::new();
+        for record in &this.records {
+            if self.random.percent(share_percent) {
+                let more = self.random.below(more + 1);
+                subjects.push(record.report(|_| more));
+            }
+        }
+        asks.push((this.session, false, subjects));
+        for (session, last, subjects) in asks {
+            let request = SyncRequest { version: 1, session: session.to_string(), last, subjects };
+            self.wire.push(Message::Ask(Ask { edge, session, sent_ms, request }));
+        }
+    }
+
+    /// Some message arrives, perhaps again later; or is lost.
+    pub async fn deliver_some(&mut self, lost_percent: u64, repeated_percent: u64) {
+        if self.wire.is_empty() {
+            return;
+        }
+        let at = self.random.index(self.wire.len());
+        let message = self.wire.swap_remove(at);
+        if self.random.percent(repeated_percent) {
+            self.wire.push(match &message {
+                Message::Ask(ask) => Message::Ask(ask.clone()),
+                Message::Answer(ask, response) => Message::Answer(ask.clone(), response.clone()),
+            });
+        }
+        if !self.random.percent(lost_percent) {
+            self.deliver(message).await;
+        }
+    }
+
+    async fn deliver(&mut self, message: Message) {
+        match message {
+            Message::Ask(ask) => {
+                self.note_heard(&ask.request);
+                let response = self.plane.sync(&ask.request, "edge").await.unwrap();
+                self.check_books(&ask.request).await;
+                self.wire.push(Message::Answer(ask, response));
+            }
+            Message::Answer(ask, response) => self.learn(&ask, &response),
+        }
+    }
+
+    fn note_heard(&mut self, request: &SyncRequest) {
+        for report in &request.subjects {
+            let at = self.subjects.iter().position(|subject| subject.name == report.subject).unwrap();
+            // Sums of monotone numbers are monotone, so the newest report is the largest.
+            let taken = report.usage.iter().map(|usage| usage.taken).sum();
+            let freed = report.usage.iter().map(|usage| usage.freed).sum();
+            let heard = self.heard.entry((request.session.clone(), at)).or_default();
+            *heard = (heard.0.max(taken), heard.1.max(freed));
+        }
+    }
+
+    fn learn(&mut self, ask: &Ask, response: &SyncResponse) {
+        let (_, mono_ms) = self.times(ask.edge);
+        let this = &mut self.edges[ask.edge];
+        if ask.request.last {
+            this.finals.retain(|(session, _)| *session != ask.session);
+            return;
+        }
+        if this.session != ask.session {
+            return;
+        }
+        if response.closed {
+            this.closed = true;
+            return;
+        }
+        this.valid_until_ms = this.valid_until_ms.max(ask.sent_ms + response.lease_ttl_ms);
+        for (report, answer) in ask.request.subjects.iter().zip(&response.subjects) {
+            assert_eq!(report.subject, answer.subject, "answers come in the order of the reports");
+            let record = this.records.iter_mut().find(|record| record.subject == answer.subject).unwrap();
+            record.merge(report, answer, mono_ms);
+        }
+    }
+
+    /// An edge that learnt that its session is closed opens a new one, once its requests have ended.
+    pub fn renew(&mut self, edge: usize) {
+        if !self.edges[edge].closed || !self.edges[edge].in_flight.is_empty() {
+            return;
+        }
+        let session = self.new_session();
+        let records = self.records(session, self.edges[edge].mono_offset_ms);
+        let this = &mut self.edges[edge];
+        let old = std::mem::replace(&mut this.records, records);
+        this.finals.push((this.session, old.iter().map(|record| record.report(|_| 0)).collect()));
+        (this.session, this.closed, this.valid_until_ms) = (session, false, 0);
+    }
+
+    /// The edge is killed and started again: its memory is lost, with the requests in it.
+    pub fn kill(&mut self, edge: usize) {
+        let session = self.new_session();
+        let records = self.records(session, self.edges[edge].mono_offset_ms);
+        let this = &mut self.edges[edge];
+        self.killed.push(this.session.to_string());
+        self.killed.extend(this.finals.drain(..).map(|(session, _)| session.to_string()));
+        this.in_flight.clear();
+        (this.session, this.closed, this.valid_until_ms, this.records) = (session, false, 0, records);
+    }
+
+    /// No limit is exceeded: not now, and not in any minute or hour.
+    pub fn check(&mut self) {
+        let now_ms = self.now_ms();
+        for subject in &mut self.subjects {
+            subject.admissions.retain(|at_ms| now_ms < at_ms + RATE_MS);
+            let (name, units) = (&subject.name, subject.units);
+            let in_minute = subject.admissions.len() as u64;
+            assert!(in_minute <= units, "{name}: {in_minute} in one minute, of {units}");
+            for (window, admitted) in &subject.admitted {
+                assert!(*admitted <= units, "{name}: {admitted} in the hour from {window}, of {units}");
+            }
+        }
+    }
+
+    /// In every state that was committed, no more is held and charged than there is.
+    async fn check_books(&mut self, request: &SyncRequest) {
+        let now_ms = self.clock.now_ms();
+        let window = now_ms.div_euclid(HOUR_MS) * HOUR_MS;
+        if request.subjects.is_empty() || self.random.percent(50) {
+            return;
+        }
+        let name = &request.subjects[self.random.index(request.subjects.len())].subject;
+        let subject = self.subjects.iter().find(|subject| subject.name == *name).unwrap();
+        let row = subjects::read(&self.plane.database, name).await.unwrap();
+        for (limit, window) in [("calls.hour", window), ("calls.60s", 0)] {
+            let committed = row.book.committed(limit, window, now_ms);
+            assert!(
+                committed <= subject.units,
+                "{name}: {committed} of {limit} committed, of {}",
+                subject.units
+            );
+        }
+    }
+
+    /// The network is repaired, requests end, and everybody is heard.
+    pub async fn quieten(&mut self) {
+        for _ in 0..4 {
+            for edge in 0..self.edges.len() {
+                while !self.edges[edge].in_flight.is_empty() {
+                    self.settle(edge, false);
+                }
+                self.renew(edge);
+                self.ask(edge, 100, 0);
+            }
+            while let Some(message) = self.wire.pop() {
+                self.deliver(message).await;
+            }
+            self.pass(10).await;
+        }
+        self.check();
+    }
+
+    /// The ledger holds what was admitted, less what a killed edge had not reported.
+    pub async fn check_ledger(&self) {
+        for (key, truth) in &self.truth {
+            let heard = self.heard.get(key).copied().unwrap_or_default();
+            match self.killed.contains(&key.0) {
+                true => assert!(heard.0 <= truth.0 && heard.1 <= truth.1, "{key:?}: {heard:?} of {truth:?}"),
+                false => assert_eq!(heard, *truth, "{key:?}: not all that was admitted was heard"),
+            }
+        }
+        for (at, subject) in self.subjects.iter().enumerate() {
+            let of_subject = self.heard.iter().filter(|((_, subject), _)| *subject == at);
+            let heard = of_subject.fold((0, 0), |sum, (_, heard)| (sum.0 + heard.0, sum.1 + heard.1));
+            let usage = self.plane.usage(&subject.name, None, None, None, UsagePeriod::Total).await.unwrap();
+            let ledger = usage.sums.first().map_or((0, 0), |sum| (sum.taken as u64, sum.freed as u64));
+            assert_eq!(ledger, heard, "{}: the ledger", subject.name);
+        }
+    }
+
+    /// Nobody is left open for the next world to wait for.
+    pub async fn end(mut self) {
+        self.pass(40_000).await;
+        self.sweeper.sweep(self.plane).await.unwrap();
+    }
+
+    pub fn subjects(&self) -> usize {
+        self.subjects.len()
+    }
+}

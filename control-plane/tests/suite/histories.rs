@@ -1,0 +1,86 @@
+//! The lease protocol with the real arithmetic and a real SQLite store: whatever is lost, repeated, reordered, killed or
+//! silent, no limit is exceeded in any state; and once all is quiet, the ledger equals what was admitted, less what a
+//! killed edge had not reported. 10,000 random histories of subjects; several subjects share the edges, the messages and
+//! the faults of one world, so that syncs of many subjects are tried too.
+
+use tollgate_control_plane::service::sweeper::Sweeper;
+
+use super::edges::{Random, TIERS, World};
+use super::support::{TestClock, author, plane};
+
+const STEPS: u64 = 120;
+const HISTORIES: usize = 10_000;
+const PARTS: u64 = 2;
+
+async fn world(world: &mut World<'_>) {
+    let lost = world.random.pick(&[0, 5, 20]);
+    let repeated = world.random.pick(&[0, 20, 50]);
+    let faults = world.random.pick(&[0, 1, 3]);
+    for _ in 0..STEPS {
+        let ms = world.random.pick(&[0, 0, 1, 50, 100, 1_000, 5_000]);
+        world.pass(ms).await;
+        if world.random.percent(4) {
+            let ms = world.random.pick(&[6_000, 20_000, 40_000, 1_500_000]);
+            world.pass(ms).await;
+        }
+        let edge = world.edge();
+        match world.random.below(100) {
+            0..45 => world.request(edge),
+            45..55 => {
+                let is_refunded = world.random.percent(50);
+                world.settle(edge, is_refunded);
+            }
+            55..72 => {
+                if world.random.percent(30) {
+                    world.give_back(edge);
+                }
+                let more = world.random.below(6);
+                world.ask(edge, 70, more);
+            }
+            72..94 => world.deliver_some(lost, repeated).await,
+            94..97 => world.renew(edge),
+            _ if world.random.below(3) < faults => world.kill(edge),
+            _ => {}
+        }
+        world.check();
+    }
+    world.quieten().await;
+    world.check_ledger().await;
+}
+
+async fn histories(part: u64) {
+    let clock = TestClock::shared();
+    let plane = plane("sqlite::memory:", clock.clone()).await;
+    let tier = |(name, units): (&str, u64)| {
+        format!(
+            "  {name}: {{limits: [{{meter: calls, rate: {units}, per: 60s}}, {{meter: calls, quota: {units}, per: hour}}]}}"
+        )
+    };
+    let tiers = TIERS.map(tier).join("\n");
+    let policy =
+        format!("version: 1\nmeters: {{calls: {{}}}}\ndefault_route: {{auth: none}}\ntiers:\n{tiers}\n");
+    plane.apply_policy(&author(&plane), &policy, None, None).await.unwrap();
+    let mut sweeper = Sweeper::default();
+    let mut count = 0;
+    for number in 0.. {
+        let seed = number * PARTS + part;
+        let subjects = 1 + Random::new(seed ^ 0xABCD).index(12);
+        let mut one = World::new(seed, &plane, &clock, &mut sweeper, subjects);
+        world(&mut one).await;
+        count += one.subjects();
+        one.end().await;
+        if count >= HISTORIES / PARTS as usize {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_history_exceeds_a_limit_or_miscounts() {
+    histories(0).await;
+}
+
+#[tokio::test]
+async fn no_other_history_exceeds_a_limit_or_miscounts() {
+    histories(1).await;
+}

@@ -1,0 +1,13 @@
+//! Tests of the control plane through its own interfaces, with real databases: SQLite always, PostgreSQL where
+//! `TOLLGATE_TEST_POSTGRES_URL` names a server (`cargo xtask test` starts one).
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that meets what it does not expect fails")]
+
+mod api;
+mod crash;
+mod edges;
+mod histories;
+mod jwks;
+mod store;
+mod support;
+mod watch;
