@@ -191,7 +191,7 @@ impl Rig {
 
     fn measure(&self, time: Duration) -> Result<Measurement> {
         // Between two rounds it was idle: units went back, caches went cold. Steady traffic is what is measured.
-        load::run(self.port, &self.requests, WARM_UP)?;
+        load::run(self.port, &self.requests, 2 * WARM_UP)?;
         let calls_before = self.control_plane_calls()?;
         let before = self.cpu()?;
         let seen = load::run(self.port, &self.requests, time)
