@@ -92,7 +92,7 @@ pub async fn watch(
     )
 )]
 pub async fn policy(State(api): State<Api>) -> Result<Json<PolicyBundle>, Problem> {
-    let in_force = api.plane.refresh().await?;
+    let in_force = api.plane.newest().await?;
     let policy = in_force.policy.as_ref().ok_or(ServiceError::NotFound(NotFound::Policy))?;
     Ok(Json((*policy.bundle).clone()))
 }

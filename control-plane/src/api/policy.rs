@@ -139,7 +139,8 @@ pub struct RollBackBody {
 
 /// Puts a policy in force at every edge, as a new version. `If-Match: "7"` makes sure that version 7 is still in force.
 #[utoipa::path(
-    put, path = "/v1/policy", tag = "policy", params(ApplyQuery),
+    put, path = "/v1/policy", tag = "policy",
+    params(ApplyQuery, ("If-Match" = Option<String>, Header, description = "Version that must be in force; \"0\": none")),
     request_body(content = String, content_type = "application/yaml"),
     responses((status = 200, body = AppliedBody), (status = 409, body = ProblemBody, description = "version-conflict"))
 )]
@@ -204,6 +205,7 @@ pub async fn version(State(api): State<Api>, Path(version): Path<i64>) -> Result
 /// Puts an earlier version in force again, as a new version.
 #[utoipa::path(
     post, path = "/v1/policy/rollback", tag = "policy", request_body = RollBackBody,
+    params(("If-Match" = Option<String>, Header, description = "Version that must be in force")),
     responses(
         (status = 200, body = AppliedBody),
         (status = 404, body = ProblemBody, description = "version-unknown"),

@@ -85,7 +85,7 @@ fn tier_body(
     responses((status = 200, body = TierList), (status = 404, body = ProblemBody, description = "policy-missing"))
 )]
 pub async fn list(State(api): State<Api>) -> Result<Json<TierList>, Problem> {
-    let in_force = api.plane.refresh().await?;
+    let in_force = api.plane.newest().await?;
     let policy = in_force.policy.as_ref().ok_or(ServiceError::NotFound(NotFound::Policy))?;
     let items = policy.compiled.tiers.iter().map(|(name, tier)| {
         let description = policy.document.tiers.get(name).and_then(|tier| tier.description.clone());
@@ -103,7 +103,7 @@ pub async fn list(State(api): State<Api>) -> Result<Json<TierList>, Problem> {
     )
 )]
 pub async fn show(State(api): State<Api>, Path(name): Path<String>) -> Result<Json<TierBody>, Problem> {
-    let in_force = api.plane.refresh().await?;
+    let in_force = api.plane.newest().await?;
     let policy = in_force.policy.as_ref().ok_or(ServiceError::NotFound(NotFound::Policy))?;
     let tier = policy.compiled.tier(&name).ok_or(ServiceError::NotFound(NotFound::Tier))?;
     let description = policy.document.tiers.get(&name).and_then(|tier| tier.description.clone());

@@ -23,7 +23,7 @@ pub struct InForce {
 }
 
 /// The policy in force.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PolicyInForce {
     /// Its version.
     pub version: i64,
@@ -42,6 +42,16 @@ impl ControlPlane {
         self.in_force.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The configuration in force, read anew if the database has a newer one.
+    pub async fn newest(&self) -> Result<Arc<InForce>, StoreError> {
+        let pulse = configuration::pulse(&self.database).await?;
+        let in_force = self.in_force();
+        match u64::try_from(pulse.revision).unwrap_or_default() == in_force.revision {
+            true => Ok(in_force),
+            false => self.refresh().await,
+        }
+    }
+
     /// Reads the configuration anew.
     pub async fn refresh(&self) -> Result<Arc<InForce>, StoreError> {
         let read = configuration::read(&self.database).await?;
@@ -54,28 +64,48 @@ impl ControlPlane {
             // Another task has read a newer one meanwhile.
             return Ok(in_force.clone());
         }
-        let fresh = match read.policy {
-            None => InForce { revision, policy: None },
-            Some((version, document)) => match CompiledPolicy::compile(&document, revision) {
-                Ok(compiled) => {
-                    let policy = with_keys(&document, &keys);
-                    let bundle = Arc::new(PolicyBundle { version: WIRE_VERSION, revision, policy });
-                    InForce { revision, policy: Some(PolicyInForce { version, document, compiled, bundle }) }
-                }
-                Err(faults) => {
-                    let first = faults.first().map(ToString::to_string).unwrap_or_default();
-                    tracing::error!(
-                        version,
-                        fault = first,
-                        "the stored policy is not understood; the last good one stays"
-                    );
-                    return Ok(in_force.clone());
-                }
+        let policy = match read.policy {
+            None => None,
+            Some((version, document)) => match PolicyInForce::new(version, &document, revision, &keys) {
+                Ok(policy) => Some(policy),
+                Err(fault) => Some(last_good(&in_force, version, revision, fault)?),
             },
         };
-        *in_force = Arc::new(fresh);
+        *in_force = Arc::new(InForce { revision, policy });
         Ok(in_force.clone())
     }
+}
+
+impl PolicyInForce {
+    fn new(
+        version: i64,
+        document: &str,
+        revision: u64,
+        keys: &BTreeMap<(String, String), Json>,
+    ) -> Result<Self, String> {
+        let document: PolicyDocument = serde_json::from_str(document).map_err(|error| error.to_string())?;
+        let compiled = CompiledPolicy::compile(&document, revision)
+            .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+        let policy = with_keys(&document, keys);
+        let bundle = Arc::new(PolicyBundle { version: WIRE_VERSION, revision, policy });
+        Ok(Self { version, document, compiled, bundle })
+    }
+}
+
+/// The policy that was in force before, under the new revision, because this program does not understand the new one.
+fn last_good(
+    before: &InForce,
+    version: i64,
+    revision: u64,
+    fault: String,
+) -> Result<PolicyInForce, StoreError> {
+    tracing::error!(version, fault, "the stored policy is not understood; the last good one stays");
+    let what = format!("version {version} of the policy, which a newer release may have written");
+    let Some(policy) = before.policy.clone() else {
+        return Err(StoreError::Corrupt { what, source: Some(fault.into()) });
+    };
+    let bundle = Arc::new(PolicyBundle { revision, ..(*policy.bundle).clone() });
+    Ok(PolicyInForce { bundle, ..policy })
 }
 
 /// The document with the keys of each issuer in it. One whose keys were not fetched yet has an empty set: its tokens are

@@ -96,10 +96,11 @@ impl ControlPlane {
     /// What applying a policy would do.
     pub async fn try_policy(&self, text: &str, expected: Option<i64>) -> Result<Applied, ServiceError> {
         let document = check(text).map_err(ServiceError::PolicyInvalid)?;
-        let current = configuration::read(&self.database).await?.policy;
-        let found = current.as_ref().map_or(0, |(version, _)| *version);
+        let in_force = self.newest().await?;
+        let current = in_force.policy.as_ref();
+        let found = current.map_or(0, |policy| policy.version);
         check_version(expected, found)?;
-        let changes = differences(current.as_ref().map(|(_, document)| document), &document);
+        let changes = differences(current.map(|policy| &policy.document), &document);
         let version = if changes.is_empty() { found } else { self.newest_version().await? + 1 };
         Ok(Applied { version, revision: None, changes })
     }

@@ -102,7 +102,7 @@ impl ControlPlane {
         make: impl Fn(Option<&Subscription>) -> Result<Subscription, ServiceError> + Send + Sync,
     ) -> Result<ListedSubscription, ServiceError> {
         check_subject(subject)?;
-        let (in_force, make) = (&self.refresh().await?, &make);
+        let (in_force, make) = (&self.newest().await?, &make);
         let written = self
             .database
             .transact("write subscription", |tx| {
@@ -172,7 +172,7 @@ impl ControlPlane {
     pub async fn subject(&self, subject: &str) -> Result<SubjectView, ServiceError> {
         check_subject(subject)?;
         let now_ms = self.clock.now_ms();
-        let in_force = self.refresh().await?;
+        let in_force = self.newest().await?;
         // Read for its closed sessions' units in a transaction that changes nothing for good is not worth a lock: a view
         // shows what was last written, and closes sessions for itself.
         let mut row = subjects::read(&self.database, subject).await?;

@@ -1,10 +1,8 @@
 //! What is in force: the policy's version, and a revision that rises with every change of the policy or of an issuer's
 //! keys.
 
-use tollgate_policy::document::PolicyDocument;
-
 use super::statement::Statement;
-use super::value::{from_json, values};
+use super::value::values;
 use super::{Database, StoreError, Tx};
 
 /// What is in force.
@@ -12,8 +10,9 @@ use super::{Database, StoreError, Tx};
 pub struct Configuration {
     /// Rises with every change of the policy or of an issuer's keys.
     pub revision: i64,
-    /// The policy in force, if there ever was one.
-    pub policy: Option<(i64, PolicyDocument)>,
+    /// Version and document (JSON) of the policy in force, if there ever was one. As text, because a newer program may
+    /// have written what this one does not understand.
+    pub policy: Option<(i64, String)>,
 }
 
 /// How far everything is: one cheap look that tells whether there is anything to read.
@@ -43,7 +42,7 @@ pub async fn read(database: &Database) -> Result<Configuration, StoreError> {
     let row = database.fetch_first(&READ, Vec::new()).await?;
     let row = row.ok_or_else(|| StoreError::Corrupt { what: "no configuration".to_owned(), source: None })?;
     let policy = match (row.try_int(1)?, row.try_text(2)?) {
-        (Some(version), Some(document)) => Some((version, from_json("a policy", &document)?)),
+        (Some(version), Some(document)) => Some((version, document)),
         _ => None,
     };
     Ok(Configuration { revision: row.int(0)?, policy })

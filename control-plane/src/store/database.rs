@@ -24,19 +24,22 @@ const POSTGRES_CONNECTIONS_MAX: u32 = 16;
 /// in our own queue is fairer and cheaper than in SQLite's busy loop.
 const SQLITE_READERS_MAX: u32 = 4;
 
-/// How long a request waits for a connection before it gets 503.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a request waits for a connection to PostgreSQL, which may have to be made first, before it gets 503.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long SQLite waits for a lock that another process holds. Short, since a sync that waits is a request that waits.
-const BUSY_TIMEOUT: Duration = Duration::from_millis(750);
+/// How long a request waits for its turn to write to SQLite before it gets 503. An edge gives up after 1.5 s, so there is
+/// no use in waiting longer.
+const TURN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long SQLite waits for a lock that another process holds; three attempts end before an edge gives up.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// How often a transaction is run before its conflict is told to the caller.
 const ATTEMPTS_MAX: u32 = 3;
 
-/// How long PostgreSQL may take for one statement, and how long it waits for a lock, ms. An edge gives up after some
-/// seconds, so there is no use in going on for longer.
+/// How long PostgreSQL may take for one statement, and how long it waits for a lock, ms.
 const STATEMENT_TIMEOUT_MS: &str = "10000";
-const LOCK_TIMEOUT_MS: &str = "3000";
+const LOCK_TIMEOUT_MS: &str = "1000";
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 
@@ -86,7 +89,7 @@ impl Database {
             .options([("statement_timeout", STATEMENT_TIMEOUT_MS), ("lock_timeout", LOCK_TIMEOUT_MS)]);
         let pool = PgPoolOptions::new()
             .max_connections(POSTGRES_CONNECTIONS_MAX)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .acquire_timeout(CONNECT_TIMEOUT)
             .connect_with(options)
             .await?;
         Ok(Self { pools: Pools::Postgres(pool) })
@@ -105,7 +108,7 @@ impl Database {
         let pool = |connections: u32| {
             SqlitePoolOptions::new()
                 .max_connections(connections)
-                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .acquire_timeout(TURN_TIMEOUT)
                 .idle_timeout(None)
                 .max_lifetime(None)
         };

@@ -2,6 +2,7 @@
 
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
+use sqlx::{Connection as _, SqliteConnection};
 use tollgate_control_plane::api::{Api, openapi, problem::ProblemKind};
 
 use super::support::{
@@ -505,6 +506,28 @@ async fn a_silent_session_is_closed_and_its_final_numbers_replace_what_it_forfei
         served.stop().await;
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_stored_policy_of_a_newer_release_leaves_the_last_good_one_in_force() {
+    let test = TestDatabase::sqlite();
+    let served = Served::start_with_policy(&test.url).await;
+    let mut other = SqliteConnection::connect(&test.url).await.unwrap();
+    for change in [
+        "INSERT INTO policies VALUES (2, '{\"version\": 9}', '', NULL, 0, 'newer')",
+        "UPDATE configuration SET policy_version = 2",
+        "UPDATE counters SET value = value + 1 WHERE name IN ('configuration', 'policies')",
+    ] {
+        sqlx::query(change).execute(&mut other).await.unwrap();
+    }
+    let (status, answer) = served.sync(sync_body(&session(1), "user:a", 0, 5)).await;
+    assert_eq!(
+        (status.as_u16(), &answer["subjects"][0]["accounts"][0]["granted"]),
+        (200, &json!(5)),
+        "{answer}"
+    );
+    assert_eq!(answer["policy_revision"], 2, "told once, so that edges do not ask forever");
+    served.stop().await;
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that meets what it does not expect fails")]
 
 mod api;
+mod cli;
 mod crash;
 mod edges;
 mod histories;
