@@ -131,11 +131,10 @@ impl Edge {
             host.log(Level::Error, &format!("tollgate: denying every request: {error}"));
         }
         let id = host.random();
+        let leader_id = u64::from_le_bytes([id[0], id[1], id[2], id[3], id[4], id[5], id[6], id[7]]);
         let edge = Self {
             records: Records::open(&*host),
-            leader: RefCell::new(Leader::new(u64::from_le_bytes([
-                id[0], id[1], id[2], id[3], id[4], id[5], id[6], id[7],
-            ]))),
+            leader: RefCell::new(Leader::new(leader_id, host.now().mono_ms)),
             host,
             config,
             policy: RefCell::new(policy),

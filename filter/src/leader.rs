@@ -65,6 +65,8 @@ const LEADER: &str = "tollgate.1.leader";
 #[derive(Debug)]
 pub struct Leader {
     id: u64,
+    /// When this worker's root context was made, monotonic ms.
+    made_ms: u64,
     leads: bool,
     /// The session whose records were all looked for.
     session: SessionId,
@@ -93,9 +95,10 @@ pub struct Leader {
 
 impl Leader {
     /// A worker that does not lead yet.
-    pub fn new(id: u64) -> Self {
+    pub fn new(id: u64, made_ms: u64) -> Self {
         Self {
             id,
+            made_ms,
             leads: false,
             session: SessionId::default(),
             due: VecDeque::new(),
@@ -165,17 +168,22 @@ impl Leader {
         due
     }
 
-    /// Takes or renews the lease on leading. Who stops leading forgets: his successor looks for all records.
+    /// Takes or renews the lease on leading. A worker that was made later takes it at once: after a change of the
+    /// plugin configuration the old root contexts go on ticking until the proxy has drained, with a token or a cluster that
+    /// may be gone. Who stops leading forgets: his successor looks for all records.
     fn elect(&mut self, host: &dyn Host, now: Now) {
         let (bytes, cas) = host.shared_get(LEADER);
         let current = bytes.and_then(|bytes| {
-            let (id, until) = bytes.split_first_chunk::<8>()?;
-            Some((u64::from_le_bytes(*id), u64::from_le_bytes(until.try_into().ok()?)))
+            let (id, rest) = bytes.split_first_chunk::<8>()?;
+            let (made, until) = rest.split_first_chunk::<8>()?;
+            let until = u64::from_le_bytes(until.try_into().ok()?);
+            Some((u64::from_le_bytes(*id), u64::from_le_bytes(*made), until))
         });
-        let free = current.is_none_or(|(id, until_ms)| id == self.id || now.mono_ms >= until_ms);
-        let mut value = [0; 16];
-        value[..8].copy_from_slice(&self.id.to_le_bytes());
-        value[8..].copy_from_slice(&now.mono_ms.saturating_add(LEAD_MS).to_le_bytes());
+        let free = current.is_none_or(|(id, made_ms, until_ms)| {
+            id == self.id || made_ms < self.made_ms || now.mono_ms >= until_ms
+        });
+        let until_ms = now.mono_ms.saturating_add(LEAD_MS);
+        let value = [self.id, self.made_ms, until_ms].map(u64::to_le_bytes).concat();
         let leads = free && host.shared_swap(LEADER, &value, cas).is_ok();
         if leads != self.leads {
             self.due.clear();
@@ -188,13 +196,13 @@ impl Leader {
         self.leads = leads;
     }
 
-    /// Subjects that it is time to look at, and whether they were idle when they were last looked at.
     fn enlist(&mut self, subject: Rc<str>) {
         if self.due_set.insert(subject.clone()) {
             self.due.push_back(subject);
         }
     }
 
+    /// Subjects that it is time to look at, and whether they were idle when they were last looked at.
     fn revisit_due(&mut self, now: Now) -> Vec<(Rc<str>, bool)> {
         let mut due = Vec::new();
         while self.revisits.first().is_some_and(|(at_ms, _)| *at_ms <= now.mono_ms) {

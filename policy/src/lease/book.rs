@@ -382,10 +382,14 @@ impl BookAccount {
             _ => 0,
         };
         let pending = self.open.iter().any(|(id, holding)| {
-            id != session
-                && holding.idle(self.end) > 0
-                && matches!(holding.recall, Recall::Wanted(at_ms) | Recall::Told(at_ms)
-                    if now_ms.saturating_sub(at_ms) < RECALL_PATIENCE_MS)
+            let since_ms = match holding.recall {
+                Recall::Wanted(at_ms) | Recall::Told(at_ms) => Some(at_ms),
+                // A busy edge gives back a part at a time; how much of a rate rests there cannot be known here.
+                Recall::Answered(at_ms) if self.end.is_some() => Some(at_ms),
+                Recall::Answered(_) | Recall::None => None,
+            };
+            let patient = since_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) < RECALL_PATIENCE_MS);
+            id != session && holding.idle(self.end) > 0 && patient
         });
         let holding = self.open.get_mut(session)?;
         let recall = match holding.recall {

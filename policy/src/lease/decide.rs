@@ -111,10 +111,15 @@ pub fn decide(record: &mut Record, demands: &[Demand], valid: bool, now_ms: i64,
 pub fn refuse(record: &Record, demands: &[Demand], now_ms: i64, mono_ms: u64) -> Refusal {
     let short = demands.iter().enumerate().find_map(|(position, demand)| {
         let account = record.accounts.get(demand.account)?;
-        (account.free_within(demand.limit_units) < demand.units).then(|| Refusal {
+        // Not for certain: other edges may hold units that they do not need, and giving them back takes a moment.
+        let never = demand.units > demand.limit_units;
+        let certain = never || account.held() >= demand.limit_units || mono_ms < account.empty_until_ms;
+        let retry_after_ms =
+            if certain { retry_after_ms(account, demand, now_ms, mono_ms) } else { RETRY_UNKNOWN_MS };
+        (account.free_within(demand.limit_units) < demand.units).then_some(Refusal {
             demand: position,
-            retry_after_ms: retry_after_ms(account, demand, now_ms, mono_ms),
-            never: demand.units > demand.limit_units,
+            retry_after_ms,
+            never,
         })
     });
     short.unwrap_or(Refusal { demand: 0, retry_after_ms: RETRY_UNKNOWN_MS, never: false })

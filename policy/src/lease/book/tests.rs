@@ -148,7 +148,7 @@ fn a_lowered_limit_recalls_what_is_idle_above_it() {
             s2: 0-0 0-0 unleased 0 pending recalls s1
             s1: 10-0 2-0 unleased 0 recall
             s1: 10-7 2-0 unleased 2
-            s2: 1-0 0-0 unleased 1
+            s2: 1-0 0-0 unleased 1 pending
             s1: 11-7 2-0 unleased 0 pending recalls s2"#]],
     );
 }

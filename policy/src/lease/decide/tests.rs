@@ -151,7 +151,7 @@ fn a_caller_that_has_asked_learns_which_demand_is_short() {
     let check = |accounts: &str, wanted: &str, expected: Expect| {
         expected.assert_eq(&show(refuse(&record(accounts), &demands(wanted), NOW_MS, MONO_MS)));
     };
-    check("a granted 3; b granted 0", "0:1/3 1:1/3", expect!["refuse demand 1, retry in 60000 ms"]);
+    check("a granted 3; b granted 0", "0:1/3 1:1/3", expect!["refuse demand 1, retry in 1000 ms"]);
     check("a granted 3; rate granted 1", "0:1/3 1:2/3", expect!["refuse demand 1, retry in 1000 ms"]);
     check("a granted 3", "0:1/3", expect!["refuse demand 0, retry in 1000 ms"]);
 }

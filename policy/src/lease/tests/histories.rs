@@ -68,7 +68,7 @@ fn history(seed: u64) -> u64 {
     }
     world.quieten();
     world.check_quiet();
-    if seed % 8 == 0 {
+    if seed.is_multiple_of(8) {
         uses_up_all(&mut world, random.index(edges));
     }
     world.evictions

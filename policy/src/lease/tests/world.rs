@@ -154,7 +154,7 @@ impl World {
             sessions_made: 0,
             lost_percent: 0,
             repeated_percent: 0,
-            counts_usage: seed % 3 == 0,
+            counts_usage: seed.is_multiple_of(3),
             admissions: Vec::new(),
             admitted: BTreeMap::new(),
             ceilings: BTreeMap::new(),
