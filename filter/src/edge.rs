@@ -275,6 +275,10 @@ impl Edge {
         if now.mono_ms >= self.duties_at_ms.get() {
             self.duties_at_ms.set(now.mono_ms + TICK_MS);
             self.metrics.flush(&*self.host);
+            // The main thread's VM serves no requests, and is another one than the workers'.
+            let whose = if self.tokens.borrow().is_empty() { "main" } else { "worker" };
+            let memory = format!("tollgate.vm.memory_bytes.{whose}");
+            self.metrics.set(&*self.host, &memory, self.host.memory_bytes());
             if self.is_alone() {
                 self.sweep(now);
             }

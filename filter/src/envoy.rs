@@ -175,6 +175,11 @@ impl Host for Envoy {
         gone(hostcalls::record_metric(metric, value));
     }
 
+    fn memory_bytes(&self) -> u64 {
+        // Pages of 64 KiB, by the specification of WebAssembly.
+        core::arch::wasm32::memory_size::<0>() as u64 * 65_536
+    }
+
     fn log(&self, level: Level, message: &str) {
         let level = match level {
             Level::Info => LogLevel::Info,

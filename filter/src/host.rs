@@ -97,6 +97,8 @@ pub trait Host {
     fn increment(&self, metric: u32, by: i64);
     /// Sets a gauge.
     fn record(&self, metric: u32, value: u64);
+    /// Memory of this worker's VM, bytes. It never shrinks.
+    fn memory_bytes(&self) -> u64;
     /// Writes to the proxy's log. Never a token, never a secret.
     fn log(&self, level: Level, message: &str);
 }

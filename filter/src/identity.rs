@@ -73,6 +73,11 @@ impl Tokens {
         Ok(identity)
     }
 
+    /// Whether none is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.young.is_empty() && self.old.is_empty()
+    }
+
     /// Forgets all: the keys changed, and a token may no longer hold.
     pub fn clear(&mut self) {
         *self = Self::default();

@@ -3,7 +3,13 @@
 use anyhow::Result;
 
 #[cfg(feature = "bench")]
+mod control_plane;
+#[cfg(feature = "bench")]
 mod edge;
+#[cfg(feature = "bench")]
+mod plane;
+#[cfg(feature = "bench")]
+mod promises;
 #[cfg(feature = "bench")]
 mod report;
 
@@ -12,6 +18,18 @@ mod report;
 pub enum Bench {
     /// What Envoy spends on a request: without a filter, with its own filters, with Tollgate
     Edge(EdgeOptions),
+    /// Syncs and lease grants a second, on SQLite and on PostgreSQL
+    ControlPlane(ControlPlaneOptions),
+    /// How soon an upgrade is felt, what a token costs when it is new, and the memory of 100,000 subjects
+    Promises,
+}
+
+/// How long.
+#[derive(clap::Args)]
+pub struct ControlPlaneOptions {
+    /// Measured time of each size of a sync
+    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    seconds: u64,
 }
 
 /// How long and how often.
@@ -40,6 +58,8 @@ impl EdgeOptions {
 pub fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Edge(options) => edge::run(options),
+        Bench::ControlPlane(options) => control_plane::run(options),
+        Bench::Promises => promises::run(),
     }
 }
 

@@ -30,6 +30,12 @@ impl Postgres {
         Self::start(&["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"])
     }
 
+    /// Makes a cluster as a user would run it, every commit on the disk before it is answered.
+    #[cfg(feature = "bench")]
+    pub fn start_for_bench() -> Result<Self> {
+        Self::start(&[])
+    }
+
     fn start(settings: &[&str]) -> Result<Self> {
         let bin = provide()?;
         let dir = Scratch::make(cluster_dir())?;

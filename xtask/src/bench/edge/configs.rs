@@ -5,14 +5,12 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::tokens::{AUDIENCE, ISSUER};
+use crate::bench::plane::EDGE_TOKEN;
 
 const TEMPLATE: &str = include_str!("native.yaml");
 
 /// A limit that the measurement never reaches: what an admitted request costs is the question.
 const UNITS: u64 = 1_000_000_000;
-
-/// The edge token of the measured control plane.
-pub const EDGE_TOKEN: &str = "bench-edge-token";
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,12 +80,26 @@ pub fn render(subject: Subject, places: &Places) -> String {
         Subject::Native => vec![jwt_authn(places.jwks, false), local_ratelimit()],
         Subject::NativeCached => vec![jwt_authn(places.jwks, true), local_ratelimit()],
         Subject::TollgateOne | Subject::TollgateMany => {
-            let plugin = json!({"control_plane": {"cluster": "tollgate", "token": EDGE_TOKEN}});
-            vec![wasm("tollgate", places.filter_wasm, &plugin.to_string())]
+            vec![tollgate(&connected(), places.filter_wasm)]
         }
     };
+    render_filters(&filters, subject.is_tollgate(), places)
+}
+
+/// The plugin configuration of an edge with a control plane.
+pub fn connected() -> Value {
+    json!({"control_plane": {"cluster": "tollgate", "token": EDGE_TOKEN}})
+}
+
+/// Tollgate's filter.
+pub fn tollgate(plugin: &Value, module: &Path) -> Value {
+    wasm("tollgate", module, &plugin.to_string())
+}
+
+/// The configuration with these filters, and with or without the control plane's cluster.
+pub fn render_filters(filters: &[Value], connected: bool, places: &Places) -> String {
     let filters: String = filters.iter().map(|filter| format!("          - {filter}\n")).collect();
-    let clusters = if subject.is_tollgate() {
+    let clusters = if connected {
         let address =
             json!({"socket_address": {"address": "127.0.0.1", "port_value": places.control_plane_port}});
         let cluster = json!({

@@ -31,7 +31,12 @@ impl Seen {
 
 /// The bytes of a request with this token.
 pub fn request(token: &str) -> Vec<u8> {
-    format!("GET /v1/items/7 HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {token}\r\naccept: */*\r\n\r\n")
+    request_to("/v1/items/7", token)
+}
+
+/// The bytes of a request for a path with this token.
+pub fn request_to(path: &str, token: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {token}\r\naccept: */*\r\n\r\n")
         .into_bytes()
 }
 
@@ -65,6 +70,22 @@ pub fn visit_all(port: u16, requests: &[Vec<u8>]) -> Result<()> {
     for request in requests {
         let status = connection.exchange(request)?;
         ensure!(status == 200, "a request was answered {status}, before the measurement");
+    }
+    Ok(())
+}
+
+/// The same over all connections at once, each with its part.
+pub fn visit_all_at_once(port: u16, requests: &Arc<Vec<Vec<u8>>>) -> Result<()> {
+    let part = requests.len().div_ceil(CONNECTIONS);
+    let threads: Vec<_> = (0..CONNECTIONS)
+        .map(|index| {
+            let requests = Arc::clone(requests);
+            let range = (index * part).min(requests.len())..((index + 1) * part).min(requests.len());
+            std::thread::spawn(move || visit_all(port, requests.get(range).unwrap_or_default()))
+        })
+        .collect();
+    for thread in threads {
+        thread.join().map_err(|_| anyhow::anyhow!("a client thread panicked"))??;
     }
     Ok(())
 }

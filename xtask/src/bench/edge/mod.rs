@@ -13,24 +13,23 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::EdgeOptions;
+use super::plane::Plane;
 use super::report;
 use crate::process::{Scratch, Service, output};
 use crate::progress::{heading, note, step};
 use crate::tools::envoy;
-use crate::tools::postgres::free_port;
 use crate::{build, wasm, workspace};
 
-mod configs;
-mod load;
+pub mod configs;
+pub mod load;
 mod results;
-mod tokens;
+pub mod tokens;
 
-use configs::{EDGE_TOKEN, Places, Subject};
+use configs::{Places, Subject};
 use results::{Measurement, Results};
 
 const ENVOY_CORE: &str = "0";
 const CLIENT_CORE: &str = "1";
-const ADMIN_TOKEN: &str = "bench-admin-token";
 const START_WAIT: Duration = Duration::from_secs(60);
 const WARM_UP: Duration = Duration::from_secs(2);
 
@@ -56,11 +55,13 @@ pub fn run(options: &EdgeOptions) -> Result<()> {
 
     let dir = Scratch::make(workspace::target().join(format!("bench/edge-{own_id}")))?;
     let control_plane = if with_tollgate {
-        Some(step("Starting the control plane", || ControlPlane::start(dir.path()))?)
+        let database_url = format!("sqlite://{}", dir.path().join("tollgate.db").display());
+        let policy = configs::policy(&tokens::jwks()?);
+        Some(step("Starting the control plane", || Plane::start(dir.path(), &database_url, &policy))?)
     } else {
         None
     };
-    let control_plane_port = control_plane.as_ref().map_or(0, |control_plane| control_plane.port);
+    let control_plane_port = control_plane.as_ref().map_or(0, |plane| plane.port);
     let rigs = step("Starting an Envoy for each, and making sure that it does its job", || {
         subjects
             .iter()
@@ -81,33 +82,6 @@ pub fn run(options: &EdgeOptions) -> Result<()> {
     let text = results.to_markdown();
     println!("{text}");
     report::write("edge", &text)
-}
-
-struct ControlPlane {
-    _service: Service,
-    port: u16,
-}
-
-impl ControlPlane {
-    fn start(dir: &Path) -> Result<Self> {
-        let port = free_port()?;
-        let mut serve = Command::new(workspace::tollgate());
-        serve.args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--database-url"]);
-        serve.arg(format!("sqlite://{}", dir.join("tollgate.db").display()));
-        serve.env("TOLLGATE_ADMIN_TOKEN", ADMIN_TOKEN).env("TOLLGATE_EDGE_TOKEN", EDGE_TOKEN);
-        let service = Service::start("the control plane", serve, &dir.join("control-plane.log"))?;
-        let ready = b"GET /readyz HTTP/1.1\r\nhost: bench\r\n\r\n";
-        service.wait_until("ready", START_WAIT, || {
-            load::status_of(port, ready).is_ok_and(|status| status == 200)
-        })?;
-
-        let policy = dir.join("policy.yaml");
-        std::fs::write(&policy, configs::policy(&tokens::jwks()?))?;
-        let mut apply = Command::new(workspace::tollgate());
-        apply.args(["policy", "apply"]).arg(policy).args(["--token", ADMIN_TOKEN, "--server"]);
-        output(apply.arg(format!("http://127.0.0.1:{port}")))?;
-        Ok(Self { _service: service, port })
-    }
 }
 
 /// One Envoy and the requests for it.
@@ -235,7 +209,8 @@ impl Rig {
     }
 }
 
-fn two_free_ports() -> Result<(u16, u16)> {
+/// Two ports that were free a moment ago.
+pub fn two_free_ports() -> Result<(u16, u16)> {
     // Both held at once, so that they differ.
     let first = TcpListener::bind(("127.0.0.1", 0))?;
     let second = TcpListener::bind(("127.0.0.1", 0))?;
