@@ -24,12 +24,9 @@ const POSTGRES_CONNECTIONS_MAX: u32 = 16;
 /// in our own queue is fairer and cheaper than in SQLite's busy loop.
 const SQLITE_READERS_MAX: u32 = 4;
 
-/// How long a request waits for a connection to PostgreSQL, which may have to be made first, before it gets 503.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// How long a request waits for its turn to write to SQLite before it gets 503. An edge gives up after 1.5 s, so there is
-/// no use in waiting longer.
-const TURN_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a request waits for a connection, or for its turn to write to SQLite, before it gets 503. One whose caller
+/// has given up does not wait any longer: it is dropped.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long SQLite waits for a lock that another process holds; three attempts end before an edge gives up.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(400);
@@ -74,13 +71,25 @@ enum Inner {
 impl Database {
     /// Opens the database of a URL (`sqlite://FILE`, `sqlite::memory:`, `postgres://…`) and brings its tables up to date.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
-        let database = if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-            Self::open_postgres(url).await?
-        } else {
-            Self::open_sqlite(url).await?
-        };
-        database.migrate().await?;
-        Ok(database)
+        if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+            let database = Self::open_postgres(url).await?;
+            database.migrate().await?;
+            return Ok(database);
+        }
+        // PostgreSQL lets one replica migrate and the others wait. SQLite lets two processes that start at once on a new
+        // file trip over each other's journal or tables; the second finds them done when it looks again.
+        let mut attempt = 1;
+        loop {
+            let opened = match Self::open_sqlite(url).await {
+                Ok(database) => database.migrate().await.map(|()| database),
+                Err(error) => Err(error),
+            };
+            if opened.is_ok() || attempt == ATTEMPTS_MAX {
+                return opened;
+            }
+            tokio::time::sleep(BUSY_TIMEOUT).await;
+            attempt += 1;
+        }
     }
 
     async fn open_postgres(url: &str) -> Result<Self, StoreError> {
@@ -89,7 +98,7 @@ impl Database {
             .options([("statement_timeout", STATEMENT_TIMEOUT_MS), ("lock_timeout", LOCK_TIMEOUT_MS)]);
         let pool = PgPoolOptions::new()
             .max_connections(POSTGRES_CONNECTIONS_MAX)
-            .acquire_timeout(CONNECT_TIMEOUT)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_with(options)
             .await?;
         Ok(Self { pools: Pools::Postgres(pool) })
@@ -108,7 +117,7 @@ impl Database {
         let pool = |connections: u32| {
             SqlitePoolOptions::new()
                 .max_connections(connections)
-                .acquire_timeout(TURN_TIMEOUT)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
                 .idle_timeout(None)
                 .max_lifetime(None)
         };
@@ -123,26 +132,14 @@ impl Database {
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {
-        let mut attempt = 1;
-        loop {
-            let done = match &self.pools {
-                Pools::Sqlite { write, .. } => MIGRATIONS.run(write).await,
-                Pools::Postgres(pool) => MIGRATIONS.run(pool).await,
-            };
-            match done {
-                Ok(()) => return Ok(()),
-                // PostgreSQL lets one replica migrate and the others wait. SQLite lets two processes that start at once
-                // make the same tables; the second then finds them when it looks again.
-                Err(_) if self.dialect() == Dialect::Sqlite && attempt < ATTEMPTS_MAX => {
-                    tokio::time::sleep(BUSY_TIMEOUT).await;
-                    attempt += 1;
-                }
-                Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
-                    return Err(error.into());
-                }
-                Err(other) => return Err(StoreError::corrupt("the tables' versions", other)),
-            }
-        }
+        let done = match &self.pools {
+            Pools::Sqlite { write, .. } => MIGRATIONS.run(write).await,
+            Pools::Postgres(pool) => MIGRATIONS.run(pool).await,
+        };
+        done.map_err(|error| match error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
+            other => StoreError::corrupt("the tables' versions", other),
+        })
     }
 
     /// The name of the kind of database, for people.

@@ -497,6 +497,13 @@ async fn a_silent_session_is_closed_and_its_final_numbers_replace_what_it_forfei
         assert_eq!(sweeper.sweep(&served.plane).await.unwrap(), 1);
         let (_, other) = served.sync(sync_body(&session(2), "user:a", 0, 5)).await;
         assert_eq!(other["subjects"][0]["accounts"][0]["granted"], 0, "all five are forfeited: {other}");
+        let (_, late) = served.sync(sync_body(&session(1), "user:a", 1, 0)).await;
+        assert_eq!(late["closed"], true);
+        let (_, other) = served.sync(sync_body(&session(2), "user:a", 0, 5)).await;
+        assert_eq!(
+            other["subjects"][0]["accounts"][0]["granted"], 0,
+            "that was late, but not final: {other}"
+        );
         let mut last = sync_body(&session(1), "user:a", 2, 0);
         last["last"] = json!(true);
         let (_, closed) = served.sync(last).await;

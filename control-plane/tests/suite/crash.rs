@@ -149,9 +149,6 @@ async fn a_postgres_that_drops_its_connections_is_asked_again() {
         let served = Served::start_with_policy(&test.url).await;
         let mut other = sqlx::PgConnection::connect(&server).await.unwrap();
         let schema = test.url.rsplit("%3D").next().unwrap();
-        // Only the connections of this test: those that look at its schema.
-        let kill = "SELECT pg_terminate_backend(l.pid) FROM pg_locks l WHERE false";
-        sqlx::query(kill).execute(&mut other).await.unwrap();
         let lock = format!("LOCK TABLE {schema}.edge_sessions IN ACCESS EXCLUSIVE MODE");
         let mut tx = other.begin().await.unwrap();
         sqlx::query(sqlx::AssertSqlSafe(lock)).execute(&mut *tx).await.unwrap();

@@ -19,8 +19,23 @@ const HOUR_MS: i64 = 3_600_000;
 /// Within what the control plane takes for a clock that is a little off.
 const SKEW_MS: [i64; 4] = [0, 0, -4_000, 4_000];
 
-/// Quota of N an hour and rate of N a minute, by tier.
-pub const TIERS: [(&str, u64); 4] = [("n1", 1), ("n3", 3), ("n10", 10), ("n40", 40)];
+/// A tier with a quota an hour and a rate a minute, one of which is reached long before the other.
+#[derive(Debug, Clone, Copy)]
+pub struct Tier {
+    pub name: &'static str,
+    pub quota: u64,
+    pub rate: u64,
+}
+
+pub const TIERS: [Tier; 7] = [
+    Tier { name: "quota1", quota: 1, rate: 100 },
+    Tier { name: "quota3", quota: 3, rate: 100 },
+    Tier { name: "quota40", quota: 40, rate: 100 },
+    Tier { name: "rate1", quota: 1_000, rate: 1 },
+    Tier { name: "rate3", quota: 1_000, rate: 3 },
+    Tier { name: "rate10", quota: 1_000, rate: 10 },
+    Tier { name: "both", quota: 20, rate: 5 },
+];
 
 /// xorshift64*: the same history for the same seed, everywhere.
 pub struct Random(u64);
@@ -52,8 +67,7 @@ impl Random {
 
 struct Subject {
     name: String,
-    tier: &'static str,
-    units: u64,
+    tier: Tier,
     /// Moments (true time) of admissions: a rate's truth.
     admissions: Vec<u64>,
     /// By window: admitted and not refunded.
@@ -72,6 +86,8 @@ struct Edge {
     skew_ms: i64,
     valid_until_ms: u64,
     closed: bool,
+    /// Until this moment nothing it says, or is told, arrives.
+    cut_until_ms: u64,
     records: Vec<Record>,
     in_flight: Vec<InFlight>,
     /// Final reports of closed sessions, until they are answered.
@@ -119,15 +135,11 @@ impl<'a> World<'a> {
     ) -> Self {
         let mut random = Random::new(seed);
         let edges = 1 + random.index(4);
-        let subjects = (0..subjects).map(|number| {
-            let (tier, units) = random.pick(&TIERS);
-            Subject {
-                name: format!("user:{seed}-{number}"),
-                tier,
-                units,
-                admissions: Vec::new(),
-                admitted: BTreeMap::new(),
-            }
+        let subjects = (0..subjects).map(|number| Subject {
+            name: format!("user:{seed}-{number}"),
+            tier: random.pick(&TIERS),
+            admissions: Vec::new(),
+            admitted: BTreeMap::new(),
         });
         let mut world = Self {
             subjects: subjects.collect(),
@@ -153,6 +165,7 @@ impl<'a> World<'a> {
                 skew_ms,
                 valid_until_ms: 0,
                 closed: false,
+                cut_until_ms: 0,
                 records,
                 in_flight: Vec::new(),
                 finals: Vec::new(),
@@ -169,7 +182,7 @@ impl<'a> World<'a> {
     fn records(&self, session: SessionId, mono_offset_ms: u64) -> Vec<Record> {
         let born_ms = self.now_ms() + mono_offset_ms;
         let record = |subject: &Subject| Record {
-            tier_claim: subject.tier.to_owned(),
+            tier_claim: subject.tier.name.to_owned(),
             ..Record::new(&subject.name, session, born_ms)
         };
         self.subjects.iter().map(record).collect()
@@ -196,11 +209,23 @@ impl<'a> World<'a> {
         }
     }
 
-    /// One request of a random subject: a unit of its quota and of its rate, both or none.
+    /// Requests of most subjects, so that each has a history of its own although they share one wire.
     pub fn request(&mut self, edge: usize) {
-        let at = self.random.index(self.subjects.len());
+        let mut waiting = false;
+        for subject in 0..self.subjects.len() {
+            for _ in 0..self.random.pick(&[0, 1, 1, 2]) {
+                waiting |= self.request_of(edge, subject) == Verdict::Ask;
+            }
+        }
+        if waiting && self.random.percent(60) {
+            self.ask(edge, 80, 4);
+        }
+    }
+
+    /// One request of a subject: a unit of its quota and of its rate, both or none.
+    fn request_of(&mut self, edge: usize, at: usize) -> Verdict {
         let (wall_ms, mono_ms) = self.times(edge);
-        let (now_ms, units) = (self.now_ms(), self.subjects[at].units);
+        let (now_ms, tier) = (self.now_ms(), self.subjects[at].tier);
         let this = &mut self.edges[edge];
         let record = &mut this.records[at];
         let window = wall_ms.div_euclid(HOUR_MS) * HOUR_MS;
@@ -220,32 +245,38 @@ impl<'a> World<'a> {
             Demand {
                 account: account("calls.60s", 0, i64::MAX),
                 units: 1,
-                limit_units: units,
+                limit_units: tier.rate,
                 window_ms: RATE_MS,
             },
             Demand {
                 account: account("calls.hour", window, window + HOUR_MS),
                 units: 1,
-                limit_units: units,
+                limit_units: tier.quota,
                 window_ms: 0,
             },
         ];
         let valid = mono_ms < this.valid_until_ms && !this.closed;
-        if decide(record, &demands, valid, wall_ms, mono_ms) != Verdict::Admit {
-            return;
+        let verdict = decide(record, &demands, valid, wall_ms, mono_ms);
+        if verdict != Verdict::Admit {
+            return verdict;
         }
         record.count("calls", 1, wall_ms);
         this.in_flight.push(InFlight { subject: at, window, counted_at_ms: wall_ms });
         self.truth.entry((this.session.to_string(), at)).or_default().0 += 1;
         self.subjects[at].admissions.push(now_ms);
         *self.subjects[at].admitted.entry(window).or_default() += 1;
+        verdict
     }
 
-    /// Some request ends; a failed one is refunded.
-    pub fn settle(&mut self, edge: usize, is_refunded: bool) {
-        if self.edges[edge].in_flight.is_empty() {
-            return;
+    /// Half of the requests end; those that failed are refunded.
+    pub fn settle(&mut self, edge: usize, refunded_percent: u64) {
+        for _ in 0..self.edges[edge].in_flight.len().div_ceil(2) {
+            let is_refunded = self.random.percent(refunded_percent);
+            self.settle_one(edge, is_refunded);
         }
+    }
+
+    fn settle_one(&mut self, edge: usize, is_refunded: bool) {
         let at = self.random.index(self.edges[edge].in_flight.len());
         let this = &mut self.edges[edge];
         let request = this.in_flight.swap_remove(at);
@@ -293,16 +324,24 @@ impl<'a> World<'a> {
 
     /// Some message arrives, perhaps again later; or is lost.
     pub async fn deliver_some(&mut self, lost_percent: u64, repeated_percent: u64) {
-        if self.wire.is_empty() {
+        let now_ms = self.now_ms();
+        let can_arrive = |message: &Message| {
+            let (Message::Ask(ask) | Message::Answer(ask, _)) = message;
+            now_ms >= self.edges[ask.edge].cut_until_ms
+        };
+        let waiting: Vec<usize> = (0..self.wire.len()).filter(|at| can_arrive(&self.wire[*at])).collect();
+        let Some(&newest) = waiting.last() else {
             return;
-        }
-        let at = self.random.index(self.wire.len());
-        let message = self.wire.swap_remove(at);
+        };
+        // Mostly the newest, or leases would have run out before they arrive.
+        let at = if self.random.percent(75) { newest } else { self.random.pick(&waiting) };
+        let message = self.wire.remove(at);
         if self.random.percent(repeated_percent) {
-            self.wire.push(match &message {
+            let again = match &message {
                 Message::Ask(ask) => Message::Ask(ask.clone()),
                 Message::Answer(ask, response) => Message::Answer(ask.clone(), response.clone()),
-            });
+            };
+            self.wire.insert(0, again);
         }
         if !self.random.percent(lost_percent) {
             self.deliver(message).await;
@@ -354,9 +393,21 @@ impl<'a> World<'a> {
         }
     }
 
+    /// The edge is cut off for a while. What it and the control plane say meanwhile arrives later, or not at all.
+    pub fn cut(&mut self, edge: usize, ms: u64) {
+        self.edges[edge].cut_until_ms = self.now_ms() + ms;
+    }
+
     /// An edge that learnt that its session is closed opens a new one, once its requests have ended.
     pub fn renew(&mut self, edge: usize) {
-        if !self.edges[edge].closed || !self.edges[edge].in_flight.is_empty() {
+        if self.edges[edge].closed {
+            self.replace_session(edge);
+        }
+    }
+
+    /// The edge opens a new session for reasons of its own, once its requests have ended.
+    pub fn replace_session(&mut self, edge: usize) {
+        if !self.edges[edge].in_flight.is_empty() {
             return;
         }
         let session = self.new_session();
@@ -383,11 +434,11 @@ impl<'a> World<'a> {
         let now_ms = self.now_ms();
         for subject in &mut self.subjects {
             subject.admissions.retain(|at_ms| now_ms < at_ms + RATE_MS);
-            let (name, units) = (&subject.name, subject.units);
+            let (name, Tier { quota, rate, .. }) = (&subject.name, subject.tier);
             let in_minute = subject.admissions.len() as u64;
-            assert!(in_minute <= units, "{name}: {in_minute} in one minute, of {units}");
+            assert!(in_minute <= rate, "{name}: {in_minute} in one minute, of {rate}");
             for (window, admitted) in &subject.admitted {
-                assert!(*admitted <= units, "{name}: {admitted} in the hour from {window}, of {units}");
+                assert!(*admitted <= quota, "{name}: {admitted} in the hour from {window}, of {quota}");
             }
         }
     }
@@ -402,13 +453,10 @@ impl<'a> World<'a> {
         let name = &request.subjects[self.random.index(request.subjects.len())].subject;
         let subject = self.subjects.iter().find(|subject| subject.name == *name).unwrap();
         let row = subjects::read(&self.plane.database, name).await.unwrap();
-        for (limit, window) in [("calls.hour", window), ("calls.60s", 0)] {
+        let Tier { quota, rate, .. } = subject.tier;
+        for (limit, window, units) in [("calls.hour", window, quota), ("calls.60s", 0, rate)] {
             let committed = row.book.committed(limit, window, now_ms);
-            assert!(
-                committed <= subject.units,
-                "{name}: {committed} of {limit} committed, of {}",
-                subject.units
-            );
+            assert!(committed <= units, "{name}: {committed} of {limit} committed, of {units}");
         }
     }
 
@@ -417,7 +465,7 @@ impl<'a> World<'a> {
         for _ in 0..4 {
             for edge in 0..self.edges.len() {
                 while !self.edges[edge].in_flight.is_empty() {
-                    self.settle(edge, false);
+                    self.settle(edge, 0);
                 }
                 self.renew(edge);
                 self.ask(edge, 100, 0);

@@ -5,10 +5,10 @@
 
 use tollgate_control_plane::service::sweeper::Sweeper;
 
-use super::edges::{Random, TIERS, World};
+use super::edges::{Random, TIERS, Tier, World};
 use super::support::{TestClock, author, plane};
 
-const STEPS: u64 = 120;
+const STEPS: u64 = 160;
 const HISTORIES: usize = 10_000;
 const PARTS: u64 = 2;
 
@@ -16,29 +16,43 @@ async fn world(world: &mut World<'_>) {
     let lost = world.random.pick(&[0, 5, 20]);
     let repeated = world.random.pick(&[0, 20, 50]);
     let faults = world.random.pick(&[0, 1, 3]);
+    let quick = world.random.pick(&[2, 8, 8, 16]);
+    let cuts = world.random.pick(&[0, 2, 6]);
     for _ in 0..STEPS {
-        let ms = world.random.pick(&[0, 0, 1, 50, 100, 1_000, 5_000]);
+        let ms = world.random.pick(&[0, 0, 1, 100, 1_000, 2_000, 5_000]);
         world.pass(ms).await;
-        if world.random.percent(4) {
-            let ms = world.random.pick(&[6_000, 20_000, 40_000, 1_500_000]);
+        if world.random.percent(2) {
+            let ms = world.random.pick(&[20_000, 40_000, 1_500_000]);
             world.pass(ms).await;
         }
+        if world.random.percent(cuts) {
+            let (edge, ms) = (world.edge(), world.random.pick(&[20_000, 40_000, 60_000, 120_000]));
+            world.cut(edge, ms);
+        }
         let edge = world.edge();
+        if world.random.percent(30) {
+            world.renew(edge);
+        }
         match world.random.below(100) {
-            0..45 => world.request(edge),
-            45..55 => {
-                let is_refunded = world.random.percent(50);
-                world.settle(edge, is_refunded);
+            0..40 => world.request(edge),
+            40..48 => {
+                let refunded_percent = world.random.pick(&[0, 50]);
+                world.settle(edge, refunded_percent);
             }
-            55..72 => {
+            48..58 => {
                 if world.random.percent(30) {
                     world.give_back(edge);
                 }
-                let more = world.random.below(6);
-                world.ask(edge, 70, more);
+                let more = world.random.pick(&[0, 2, 4, 40]);
+                world.ask(edge, 80, more);
             }
-            72..94 => world.deliver_some(lost, repeated).await,
-            94..97 => world.renew(edge),
+            58..98 => {
+                // Most networks are quick: what waits longer than a lease lives is of no use to anybody.
+                for _ in 0..world.random.below(quick) {
+                    world.deliver_some(lost, repeated).await;
+                }
+            }
+            98 if faults > 0 => world.replace_session(edge),
             _ if world.random.below(3) < faults => world.kill(edge),
             _ => {}
         }
@@ -51,9 +65,9 @@ async fn world(world: &mut World<'_>) {
 async fn histories(part: u64) {
     let clock = TestClock::shared();
     let plane = plane("sqlite::memory:", clock.clone()).await;
-    let tier = |(name, units): (&str, u64)| {
+    let tier = |Tier { name, quota, rate }| {
         format!(
-            "  {name}: {{limits: [{{meter: calls, rate: {units}, per: 60s}}, {{meter: calls, quota: {units}, per: hour}}]}}"
+            "  {name}: {{limits: [{{meter: calls, rate: {rate}, per: 60s}}, {{meter: calls, quota: {quota}, per: hour}}]}}"
         )
     };
     let tiers = TIERS.map(tier).join("\n");
