@@ -12,9 +12,9 @@ pub struct Metrics {
     registry: Registry,
     /// Syncs that were committed.
     pub syncs: IntCounter,
-    /// Leases that were granted.
+    /// Leases that grew.
     pub grants: IntCounter,
-    /// Units in them.
+    /// Units by which they grew.
     pub granted_units: IntCounter,
     /// Sessions that were asked to give units back.
     pub recalls: IntCounter,
@@ -53,8 +53,8 @@ impl Metrics {
             .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0]);
         Self {
             syncs: counter("tollgate_syncs_total", "Syncs that were committed"),
-            grants: counter("tollgate_grants_total", "Leases that were granted"),
-            granted_units: counter("tollgate_granted_units_total", "Units of the leases that were granted"),
+            grants: counter("tollgate_grants_total", "Leases that grew"),
+            granted_units: counter("tollgate_granted_units_total", "Units by which leases grew"),
             recalls: counter(
                 "tollgate_recalls_total",
                 "Times a session was asked to give units of a subject back",
