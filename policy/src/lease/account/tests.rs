@@ -1,3 +1,5 @@
+//! An account's numbers: what may be given back, and what a merge may change.
+
 use expect_test::{Expect, expect};
 
 use super::*;

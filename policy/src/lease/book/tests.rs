@@ -1,3 +1,5 @@
+//! The control plane's book by example: a history of reports in, grants and standings out.
+
 use expect_test::{Expect, expect};
 
 use super::super::terms::Term;

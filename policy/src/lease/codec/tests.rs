@@ -1,3 +1,5 @@
+//! A bucket's bytes: written and read again, and whatever else is read refused.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! One request's decision by example, and which of its demands is named when it is refused.
+
 use expect_test::{Expect, expect};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! A record of one subject: what is counted, what a merge may change, and what may be forgotten.
+
 use std::collections::BTreeMap;
 
 use expect_test::{Expect, expect};

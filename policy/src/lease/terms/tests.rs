@@ -1,3 +1,5 @@
+//! What a subject's limits are at a moment: windows near their borders, overrides, claims.
+
 use expect_test::{Expect, expect};
 
 use super::*;
