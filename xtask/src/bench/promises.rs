@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 
 use super::edge::configs::{Places, connected, render_filters, tollgate};
 use super::edge::tokens::{self, AUDIENCE, ISSUER};
-use super::edge::{load, two_free_ports};
+use super::edge::{cpu_time, load, two_free_ports};
 use super::plane::Plane;
 use super::report;
-use crate::process::{Scratch, Service, output};
+use crate::process::{Scratch, Service};
 use crate::progress::{heading, step};
 use crate::tools::envoy;
 use crate::{build, wasm, workspace};
@@ -103,9 +103,10 @@ impl Bench {
         let requests = requests.get(..COLD_TOKENS).context("too few tokens")?;
         let mut cpu_us = Vec::new();
         for _ in 0..3 {
-            let before = cpu_ticks(&edge.service)?;
+            let before = cpu_time(&edge.service)?;
             load::visit_all(edge.port, requests)?;
-            cpu_us.push((cpu_ticks(&edge.service)? - before) as f64 * 10_000.0 / requests.len() as f64);
+            let spent = cpu_time(&edge.service)?.saturating_sub(before);
+            cpu_us.push(spent.as_secs_f64() * 1e6 / requests.len() as f64);
         }
         let (cold, warm) = cpu_us.first().zip(cpu_us.last()).context("no passes")?;
         Ok(cold - warm)
@@ -200,14 +201,6 @@ fn policy(issuers: Value) -> Value {
         "routes": [{"path": "/export", "features": ["export"], "charges": {"api_calls": 1}}],
         "default_route": {"charges": {"api_calls": 1}},
     })
-}
-
-fn cpu_ticks(service: &Service) -> Result<u64> {
-    let hundred: u64 = output(Command::new("getconf").arg("CLK_TCK"))?.trim().parse()?;
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", service.id()))?;
-    let (_, fields) = stat.rsplit_once(") ").context("stat has another form")?;
-    let ticks = fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>());
-    Ok(ticks.sum::<Result<u64, _>>()? * 100 / hundred)
 }
 
 #[allow(clippy::disallowed_methods, reason = "a token's expiry is on the real clock")]

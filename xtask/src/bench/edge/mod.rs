@@ -91,7 +91,6 @@ struct Rig {
     port: u16,
     admin_port: u16,
     requests: Arc<Vec<Vec<u8>>>,
-    ticks_per_second: f64,
 }
 
 impl Rig {
@@ -123,17 +122,9 @@ impl Rig {
         serve.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]);
         let service = Service::start(&name, serve, &dir.join(format!("{name}.log")))?;
 
-        let ticks = output(Command::new("getconf").arg("CLK_TCK"))?;
         let tokens = tokens.get(..subject.callers()).context("too few tokens")?;
         let requests = Arc::new(tokens.iter().map(|token| load::request(token)).collect::<Vec<_>>());
-        let rig = Self {
-            subject,
-            envoy: service,
-            port,
-            admin_port,
-            requests,
-            ticks_per_second: ticks.trim().parse()?,
-        };
+        let rig = Self { subject, envoy: service, port, admin_port, requests };
         rig.check()?;
         Ok(rig)
     }
@@ -167,10 +158,10 @@ impl Rig {
         // Between two rounds it was idle: units went back, caches went cold. Steady traffic is what is measured.
         load::run(self.port, &self.requests, 2 * WARM_UP)?;
         let calls_before = self.control_plane_calls()?;
-        let before = self.cpu()?;
+        let before = cpu_time(&self.envoy)?;
         let seen = load::run(self.port, &self.requests, time)
             .with_context(|| format!("{}; its log:\n{}", self.subject.name(), self.envoy.log_tail()))?;
-        let cpu = self.cpu()?.saturating_sub(before);
+        let cpu = cpu_time(&self.envoy)?.saturating_sub(before);
         let calls = self.control_plane_calls()?.saturating_sub(calls_before);
         if seen.requests == 0 {
             bail!("{}: not one request was answered", self.subject.name());
@@ -185,17 +176,6 @@ impl Rig {
         })
     }
 
-    /// CPU time of all of Envoy's threads until now: user and system (proc(5), `stat`, fields 14 and 15).
-    fn cpu(&self) -> Result<Duration> {
-        let path = format!("/proc/{}/stat", self.envoy.id());
-        let stat = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-        // The program's name, field 2, may have spaces; it ends with the last parenthesis.
-        let (_, fields) = stat.rsplit_once(") ").context("stat has another form")?;
-        let ticks: u64 =
-            fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>()).sum::<Result<_, _>>()?;
-        Ok(Duration::from_secs_f64(ticks as f64 / self.ticks_per_second))
-    }
-
     /// Requests that Envoy sent to the control plane until now.
     fn control_plane_calls(&self) -> Result<u64> {
         if !self.subject.is_tollgate() {
@@ -207,6 +187,18 @@ impl Rig {
         let value = stats.lines().find_map(|line| line.strip_prefix("cluster.tollgate.upstream_rq_total: "));
         Ok(value.context("Envoy has no such counter")?.trim().parse()?)
     }
+}
+
+/// CPU time of all of a program's threads until now: user and system (proc(5), `stat`, fields 14 and 15).
+pub fn cpu_time(service: &Service) -> Result<Duration> {
+    let ticks_per_second: f64 = output(Command::new("getconf").arg("CLK_TCK"))?.trim().parse()?;
+    let path = format!("/proc/{}/stat", service.id());
+    let stat = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    // The program's name, field 2, may have spaces; it ends with the last parenthesis.
+    let (_, fields) = stat.rsplit_once(") ").context("stat has another form")?;
+    let ticks: u64 =
+        fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>()).sum::<Result<_, _>>()?;
+    Ok(Duration::from_secs_f64(ticks as f64 / ticks_per_second))
 }
 
 /// Two ports that were free a moment ago.
