@@ -3,6 +3,7 @@
 //! No I/O, no clock, no randomness, no HTTP, no SQL: time is an argument, so the same code decides at the edge, in the
 //! control plane and in a test.
 
+pub mod body;
 pub mod compile;
 pub mod document;
 pub mod jwt;
@@ -12,5 +13,6 @@ pub mod path;
 mod route;
 pub mod status;
 pub mod subscription;
+pub mod template;
 pub mod window;
 pub mod wire;
