@@ -6,13 +6,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::body::pointer::Pointer;
+use crate::charge;
 use crate::document::{
-    Auth, Denials, Fault, Limit, OnControlPlaneLoss, PolicyDocument, Route, RouteRules, Tier, UNITS_MAX,
-    validate,
+    Anonymous, Auth, Bodies, DenialTemplate, Denials, Enforcement, Fault, Limit, Maximum, OnControlPlaneLoss,
+    PolicyDocument, RouteRules, Scope, Tier, UNITS_MAX, validate,
 };
 use crate::limit::{self, LimitKind};
-use crate::route::{Router, Template};
+use crate::route::{Call, Conditions, Router, Template};
 use crate::status::StatusSet;
+
+pub use crate::charge::{Amount, CompiledCharge, Estimate, EstimateSource, IdSource};
+pub use crate::document::On;
+pub use crate::limit::UNLIMITED;
+pub use crate::route::{CallName, Head};
 
 /// Name of the route of requests that no route matches.
 pub const DEFAULT_ROUTE_NAME: &str = "default";
@@ -28,7 +35,15 @@ pub struct CompiledPolicy {
     pub tiers: BTreeMap<String, Arc<CompiledTier>>,
     /// The tier of a subject that has no subscription in force. It exists.
     pub default_tier: Option<String>,
-    /// What happens to a request that cannot be decided.
+    /// Whether denials are carried out where neither route nor limit says.
+    pub enforcement: Enforcement,
+    /// Who calls without a token on routes with `auth: optional`. The tier exists.
+    pub anonymous: Option<Anonymous>,
+    /// What is read of JSON bodies.
+    pub bodies: Bodies,
+    /// Whether the proxy chooses its route again once the tier is known.
+    pub route_by_tier: bool,
+    /// What happens to a request that cannot be decided, where no limit says.
     pub on_control_plane_loss: OnControlPlaneLoss,
     /// How denials are worded.
     pub denials: Denials,
@@ -36,6 +51,10 @@ pub struct CompiledPolicy {
     pub routes: Vec<Arc<CompiledRoute>>,
     /// What holds where no route matches.
     pub default_route: Arc<CompiledRoute>,
+    /// Where the amounts of charges and estimates stand in request bodies, each once.
+    pub request_pointers: Vec<Pointer>,
+    /// Whether some tier limits each member of an organisation.
+    pub limits_members: bool,
     router: Router,
 }
 
@@ -55,20 +74,36 @@ pub struct CompiledTier {
 /// A limit, ready to count with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CompiledLimit {
-    /// The limit's name; unique in its tier, and of the same meter and window in every tier that has it.
+    /// The limit's name; unique in its tier, and of the same meter, window and scope in every tier that has it.
     pub name: Arc<str>,
-    /// Index into [`CompiledPolicy::meters`].
-    pub meter: usize,
-    /// The maximum, at most [`UNITS_MAX`].
+    /// Index into [`CompiledPolicy::meters`]. `None`: of concurrency and size.
+    pub meter: Option<usize>,
+    /// The maximum, at most [`UNITS_MAX`], or [`UNLIMITED`].
     pub units: u64,
     /// How it counts.
     pub kind: LimitKind,
+    /// Who has the maximum.
+    pub scope: Scope,
+    /// Whether its denials are carried out, if it says: see [`CompiledPolicy::enforcement_of`].
+    pub enforcement: Option<Enforcement>,
+    /// Whether a request is admitted that cannot be decided because the control plane does not answer.
+    pub open: bool,
+    /// The HTTP status of its denial: 429, 403 or 413.
+    pub status: u16,
+    /// Names of the routes where it is looked at. Empty: all that charge the meter; of concurrency and size all that know a
+    /// subject.
+    pub routes: Vec<Arc<str>>,
 }
 
 impl CompiledLimit {
-    /// The window as text: `day`, `billing_month`, `30s`.
+    /// The window as text: `day`, `billing_month`, `30s`; empty where there is none.
     pub fn per(&self) -> String {
         self.kind.per()
+    }
+
+    /// Whether it is looked at on a route that charges its meter, or knows a subject.
+    pub fn is_of_route(&self, route: &CompiledRoute) -> bool {
+        self.routes.is_empty() || self.routes.contains(&route.name)
     }
 }
 
@@ -76,15 +111,48 @@ impl CompiledLimit {
 #[derive(Debug, Clone, PartialEq)]
 pub struct CompiledRoute {
     /// The route's name in metrics: the given one, or methods and path, such as `GET,HEAD /v1/items/{id}`.
-    pub name: String,
+    pub name: Arc<str>,
     /// Whether a token is needed.
     pub auth: Auth,
-    /// Indices into [`CompiledPolicy::meters`] and the units that one request costs there, never 0.
-    pub charges: Vec<(usize, u64)>,
+    /// What one request costs, by meter.
+    pub charges: Vec<CompiledCharge>,
     /// Features that the caller's tier must have, in the document's order.
     pub features: Vec<String>,
-    /// Response statuses that give quota units back.
+    /// Response statuses that give `on: request` charges back.
     pub refund: StatusSet,
+    /// Response statuses that keep `on: success` charges.
+    pub success: StatusSet,
+    /// Whether denials are carried out here, if it says: see [`CompiledPolicy::enforcement_of`].
+    pub enforcement: Option<Enforcement>,
+    /// How denials are answered here, by code. They win over those of [`CompiledPolicy::denials`].
+    pub denials: BTreeMap<String, DenialTemplate>,
+    template: Template,
+}
+
+impl CompiledRoute {
+    /// What stands for a parameter of the route's path in the path of a request that takes it.
+    pub fn path_parameter<'a>(&self, normalised_path: &'a str, name: &str) -> Option<&'a str> {
+        self.template.value_in(normalised_path, name)
+    }
+
+    /// Whether an amount is read in the response's body.
+    pub fn reads_response(&self) -> bool {
+        self.charges.iter().any(|charge| matches!(charge.amount, Amount::ResponseJson(_)))
+    }
+
+    /// Whether all that a request costs here is constant: nothing of it must be looked at.
+    pub fn is_plain(&self) -> bool {
+        self.charges.iter().all(|charge| matches!(charge.amount, Amount::Units(_)) && charge.id.is_none())
+    }
+}
+
+/// Which route a request takes, as far as its headers say.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Match<'a> {
+    /// This one, whatever its body is.
+    Route(&'a Arc<CompiledRoute>),
+    /// The body decides: see [`CompiledPolicy::route_of_call`].
+    NeedsBody,
 }
 
 impl CompiledPolicy {
@@ -94,7 +162,10 @@ impl CompiledPolicy {
         if !faults.is_empty() {
             return Err(faults);
         }
-        let meters = Meters(document.meters.keys().map(String::as_str).collect());
+        let meters = Meters {
+            names: document.meters.keys().map(String::as_str).collect(),
+            on_control_plane_loss: document.on_control_plane_loss,
+        };
         let mut tiers = BTreeMap::new();
         for (name, tier) in &document.tiers {
             tiers.insert(name.clone(), Arc::new(meters.tier(name, tier)?));
@@ -103,15 +174,31 @@ impl CompiledPolicy {
         let mut routes = Vec::with_capacity(document.routes.len());
         for route in &document.routes {
             let template = Template::parse(&route.path).map_err(|message| slipped(&route.path, &message))?;
-            router.push(&template, route.methods.clone());
-            routes.push(Arc::new(meters.route(route_name(route), &route.rules())?));
+            router.push(&template, Conditions::of(route));
+            routes.push(Arc::new(meters.route(&route.name(), &route.rules(), template)?));
         }
+        let default_route = meters.route(DEFAULT_ROUTE_NAME, &document.default_route, Template::default())?;
+        let default_route = Arc::new(default_route);
+        let charges = routes.iter().chain([&default_route]).flat_map(|route| &route.charges);
+        let mut request_pointers = Vec::new();
+        for pointer in charges.flat_map(CompiledCharge::request_pointers) {
+            if !request_pointers.contains(pointer) {
+                request_pointers.push(pointer.clone());
+            }
+        }
+        let is_of_members = |limit: &CompiledLimit| limit.scope == Scope::Member;
         Ok(Self {
             revision,
-            default_route: Arc::new(meters.route(DEFAULT_ROUTE_NAME.to_owned(), &document.default_route)?),
+            default_route,
+            request_pointers,
+            limits_members: tiers.values().any(|tier| tier.limits.iter().any(is_of_members)),
             meters: document.meters.keys().cloned().collect(),
             tiers,
             default_tier: document.default_tier.clone(),
+            enforcement: document.enforcement,
+            anonymous: document.anonymous.clone(),
+            bodies: document.bodies.clone(),
+            route_by_tier: document.route_by_tier,
             on_control_plane_loss: document.on_control_plane_loss,
             denials: document.denials.clone(),
             routes,
@@ -124,31 +211,61 @@ impl CompiledPolicy {
         self.tiers.get(name)
     }
 
-    /// The first route that matches, or the default. `normalised_path` is from [`crate::path::normalise`].
-    pub fn route(&self, method: &str, normalised_path: &str) -> &Arc<CompiledRoute> {
-        let found = self.router.find(method, normalised_path);
-        found.and_then(|route| self.routes.get(route)).unwrap_or(&self.default_route)
+    /// The first route that matches, or the default. Where a route that names JSON-RPC methods or MCP tools stands before it,
+    /// and could match, the body must be read first.
+    pub fn route(&self, head: &Head<'_>) -> Match<'_> {
+        match self.router.find(head, Call::Unread) {
+            Some(route) if self.router.asks_for_call(route) => Match::NeedsBody,
+            found => Match::Route(self.found(found)),
+        }
     }
 
-    /// The limits of a tier for a subject with maximums of its own, by limit name. A name that the tier has no limit of is
-    /// ignored: the subject may have bought it for another tier.
-    pub fn limits_of(&self, tier: &CompiledTier, overrides: &BTreeMap<String, u64>) -> Vec<CompiledLimit> {
+    /// The first route that matches a JSON-RPC call of a request, or the default. `None`: the body is no JSON-RPC.
+    pub fn route_of_call(&self, head: &Head<'_>, call: Option<CallName<'_>>) -> &Arc<CompiledRoute> {
+        self.found(self.router.find(head, Call::Read(call)))
+    }
+
+    fn found(&self, route: Option<usize>) -> &Arc<CompiledRoute> {
+        route.and_then(|route| self.routes.get(route)).unwrap_or(&self.default_route)
+    }
+
+    /// Whether denials are carried out: the most lenient of what the route and, for a limit's denial, the limit say. Where
+    /// neither says, what the policy says.
+    pub fn enforcement_of(&self, route: &CompiledRoute, limit: Option<&CompiledLimit>) -> Enforcement {
+        match (route.enforcement, limit.and_then(|limit| limit.enforcement)) {
+            (Some(route), Some(limit)) => route.most_lenient(limit),
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) => self.enforcement,
+        }
+    }
+
+    /// The limits of a tier for a subject with maximums of its own, by limit name. Of a token bucket that is what it holds. A
+    /// name that the tier has no limit of is ignored: the subject may have bought it for another tier.
+    pub fn limits_of(
+        &self,
+        tier: &CompiledTier,
+        overrides: &BTreeMap<String, Maximum>,
+    ) -> Vec<CompiledLimit> {
         let mut limits = tier.limits.clone();
         for limit in &mut limits {
-            if let Some(units) = overrides.get(&*limit.name) {
-                limit.units = (*units).min(UNITS_MAX);
+            if let Some(maximum) = overrides.get(&*limit.name) {
+                limit.units = maximum.units().map_or(UNLIMITED, |units| units.min(UNITS_MAX));
+                limit.kind = limit.kind.with_units(limit.units);
             }
         }
         limits
     }
 }
 
-/// The meters' names, sorted, while they are being replaced by indices.
-struct Meters<'a>(Vec<&'a str>);
+/// The meters' names, sorted, while they are being replaced by indices; and what limits take over from the policy.
+struct Meters<'a> {
+    names: Vec<&'a str>,
+    on_control_plane_loss: OnControlPlaneLoss,
+}
 
 impl Meters<'_> {
     fn index(&self, name: &str) -> Result<usize, Vec<Fault>> {
-        self.0.binary_search(&name).map_err(|_| slipped("meters", name))
+        self.names.binary_search(&name).map_err(|_| slipped("meters", name))
     }
 
     fn tier(&self, name: &str, tier: &Tier) -> Result<CompiledTier, Vec<Fault>> {
@@ -161,30 +278,37 @@ impl Meters<'_> {
     fn limit(&self, limit: &Limit) -> Result<CompiledLimit, Vec<Fault>> {
         let name = limit::name_of(limit);
         let meaning = limit::meaning_of(limit).map_err(|_| slipped("limits", &name))?;
-        let meter = self.index(&limit.meter)?;
-        Ok(CompiledLimit { name: name.into(), meter, units: meaning.units, kind: meaning.kind })
+        let loss = limit.on_control_plane_loss.unwrap_or(self.on_control_plane_loss);
+        Ok(CompiledLimit {
+            name: name.into(),
+            meter: limit.meter.as_deref().map(|meter| self.index(meter)).transpose()?,
+            units: meaning.units,
+            kind: meaning.kind,
+            scope: limit.scope,
+            enforcement: limit.enforcement,
+            open: loss == OnControlPlaneLoss::Open,
+            status: meaning.status,
+            routes: limit.routes.iter().map(|name| name.as_str().into()).collect(),
+        })
     }
 
-    fn route(&self, name: String, rules: &RouteRules) -> Result<CompiledRoute, Vec<Fault>> {
+    fn route(&self, name: &str, rules: &RouteRules, template: Template) -> Result<CompiledRoute, Vec<Fault>> {
         let mut charges = Vec::with_capacity(rules.charges.len());
-        for (meter, units) in rules.charges.iter().filter(|(_, units)| **units > 0) {
-            charges.push((self.index(meter)?, *units));
+        for (meter, charge) in &rules.charges {
+            let charge = charge::meaning_of(charge, self.index(meter)?).map_err(|_| slipped(name, meter))?;
+            charges.extend(charge);
         }
         Ok(CompiledRoute {
-            name,
+            name: name.into(),
             auth: rules.auth,
             charges,
             features: rules.features.clone(),
             refund: StatusSet::from_patterns(&rules.refund),
+            success: StatusSet::from_patterns(&rules.success),
+            enforcement: rules.enforcement,
+            denials: rules.denials.clone(),
+            template,
         })
-    }
-}
-
-fn route_name(route: &Route) -> String {
-    match &route.name {
-        Some(name) => name.clone(),
-        None if route.methods.is_empty() => route.path.clone(),
-        None => format!("{} {}", route.methods.join(","), route.path),
     }
 }
 

@@ -4,6 +4,7 @@
 //! control plane and in a test.
 
 pub mod body;
+mod charge;
 pub mod compile;
 pub mod document;
 pub mod jwt;
@@ -12,7 +13,9 @@ pub mod limit;
 pub mod path;
 mod route;
 pub mod status;
+pub mod subject;
 pub mod subscription;
 pub mod template;
+pub mod thing;
 pub mod window;
 pub mod wire;

@@ -1,26 +1,31 @@
-//! Which route a request takes: the first in the document's order whose path template and method match.
+//! Which route a request takes: the first in the document's order whose path template and conditions match.
 //!
 //! A tree of segments that is walked without allocating. `matchit` would refuse tables in which `{id}` and `{*rest}` stand
 //! in one place, and knows the most specific template where the document's order decides.
+
+mod conditions;
 
 use std::collections::BTreeMap;
 
 use crate::path;
 
+pub(crate) use conditions::{Call, Conditions, host_fault, pattern_fault};
+pub use conditions::{CallName, Head};
+
 /// Most segments in a path template.
 pub const TEMPLATE_SEGMENTS_MAX: usize = 32;
 
 /// A path template, split into what each segment must be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Template(Vec<Segment>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Segment {
     Literal(String),
     /// `{name}`: any one segment.
-    Any,
+    Any(String),
     /// `{*name}`: this segment and all that follow.
-    Rest,
+    Rest(String),
 }
 
 impl Template {
@@ -52,12 +57,42 @@ impl Template {
                 }
                 Some((name, rest)) => {
                     names.push(name);
-                    if rest { Segment::Rest } else { Segment::Any }
+                    if rest { Segment::Rest(name.to_owned()) } else { Segment::Any(name.to_owned()) }
                 }
             };
             segments.push(segment);
         }
         Ok(Self(segments))
+    }
+
+    /// Whether it has a parameter of this name.
+    pub(crate) fn has_parameter(&self, name: &str) -> bool {
+        self.0.iter().any(|segment| segment.parameter() == Some(name))
+    }
+
+    /// What stands for a parameter in a path that matches: from [`path::normalise`].
+    pub(crate) fn value_in<'a>(&self, path: &'a str, name: &str) -> Option<&'a str> {
+        let mut left = path.strip_prefix('/');
+        for segment in &self.0 {
+            let here = left?;
+            let (value, rest) =
+                here.split_once('/').map_or((here, None), |(value, rest)| (value, Some(rest)));
+            if segment.parameter() == Some(name) {
+                let value = if matches!(segment, Segment::Rest(_)) { here } else { value };
+                return (!value.is_empty()).then_some(value);
+            }
+            left = rest;
+        }
+        None
+    }
+}
+
+impl Segment {
+    fn parameter(&self) -> Option<&str> {
+        match self {
+            Self::Literal(_) => None,
+            Self::Any(name) | Self::Rest(name) => Some(name),
+        }
     }
 }
 
@@ -101,8 +136,7 @@ fn literal(text: &str) -> Result<String, String> {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Router {
     root: Node,
-    /// By route; empty means any method.
-    methods: Vec<Vec<String>>,
+    conditions: Vec<Conditions>,
 }
 
 /// What follows a common beginning of templates.
@@ -126,56 +160,58 @@ impl Default for Node {
 
 impl Router {
     /// Adds the next route.
-    pub(crate) fn push(&mut self, template: &Template, methods: Vec<String>) {
-        let route = self.methods.len();
-        self.methods.push(methods);
+    pub(crate) fn push(&mut self, template: &Template, conditions: Conditions) {
+        let route = self.conditions.len();
+        self.conditions.push(conditions);
         let mut node = &mut self.root;
         for segment in &template.0 {
             // Routes are numbered in order, so the first to pass here is the lowest.
             node.first = node.first.min(route);
             node = match segment {
                 Segment::Literal(text) => node.literals.entry(text.as_str().into()).or_default(),
-                Segment::Any => node.any.get_or_insert_default(),
-                Segment::Rest => return node.rest.push(route),
+                Segment::Any(_) => node.any.get_or_insert_default(),
+                Segment::Rest(_) => return node.rest.push(route),
             };
         }
         node.first = node.first.min(route);
         node.routes.push(route);
     }
 
-    /// The number of the first route that matches. `path` is from [`path::normalise`].
-    pub(crate) fn find(&self, method: &str, path: &str) -> Option<usize> {
-        let relative = path.strip_prefix('/').filter(|relative| !relative.is_empty());
+    /// The number of the first route that matches.
+    pub(crate) fn find(&self, head: &Head<'_>, call: Call<'_>) -> Option<usize> {
+        let relative = head.path.strip_prefix('/').filter(|relative| !relative.is_empty());
         let mut best = usize::MAX;
-        self.walk(&self.root, method, relative, &mut best);
+        self.walk(&self.root, (head, call), relative, &mut best);
         (best != usize::MAX).then_some(best)
     }
 
+    /// Whether a route matches some JSON-RPC calls only.
+    pub(crate) fn asks_for_call(&self, route: usize) -> bool {
+        self.conditions.get(route).is_some_and(Conditions::ask_for_call)
+    }
+
     /// Lowers `best` to the first route at or below `node` that matches what is left of the path.
-    fn walk(&self, node: &Node, method: &str, left: Option<&str>, best: &mut usize) {
+    fn walk(&self, node: &Node, request: (&Head<'_>, Call<'_>), left: Option<&str>, best: &mut usize) {
         if node.first >= *best {
             return;
         }
         let Some(left) = left else {
-            return self.offer(&node.routes, method, best);
+            return self.offer(&node.routes, request, best);
         };
-        self.offer(&node.rest, method, best);
+        self.offer(&node.rest, request, best);
         let (segment, left) =
             left.split_once('/').map_or((left, None), |(segment, left)| (segment, Some(left)));
         if let Some(child) = node.literals.get(segment) {
-            self.walk(child, method, left, best);
+            self.walk(child, request, left, best);
         }
         if let Some(child) = &node.any {
-            self.walk(child, method, left, best);
+            self.walk(child, request, left, best);
         }
     }
 
-    fn offer(&self, routes: &[usize], method: &str, best: &mut usize) {
-        let allowed = |route: &usize| {
-            let methods = &self.methods[*route];
-            methods.is_empty() || methods.iter().any(|allowed| allowed == method)
-        };
-        if let Some(route) = routes.iter().copied().find(allowed) {
+    fn offer(&self, routes: &[usize], (head, call): (&Head<'_>, Call<'_>), best: &mut usize) {
+        let matching = |route: &usize| self.conditions[*route].hold(head, call);
+        if let Some(route) = routes.iter().copied().find(matching) {
             *best = route.min(*best);
         }
     }

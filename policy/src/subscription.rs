@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::document::Maximum;
+
 /// Where a subscription is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -42,7 +44,25 @@ pub struct Subscription {
     pub expires_at_ms: Option<i64>,
     /// Maximums of this subject alone, by limit name; they replace the tier's.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub overrides: BTreeMap<String, u64>,
+    pub overrides: BTreeMap<String, Maximum>,
+}
+
+/// All that holds for a subject and not for others: what it has bought, and what an operator has granted.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Entitlements {
+    /// What the subject has bought, or nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscription: Option<Subscription>,
+    /// Until this moment (Unix ms) no limit refuses the subject: an operator's grant for tests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bypass_until_ms: Option<i64>,
+}
+
+impl Entitlements {
+    /// Whether limits are looked at only to count, at `now_ms` (Unix ms).
+    pub fn bypasses(&self, now_ms: i64) -> bool {
+        self.bypass_until_ms.is_some_and(|until_ms| now_ms < until_ms)
+    }
 }
 
 impl Subscription {

@@ -13,6 +13,9 @@ pub const CALENDAR_START_MS: i64 = -62_135_596_800_000;
 /// 9999-01-01T00:00:00Z in Unix ms. One window holds all that is from here on.
 pub const CALENDAR_END_MS: i64 = 253_370_764_800_000;
 
+/// The one window of [`Period::Lifetime`]. It ends a millisecond before the last, which elsewhere means that there is no end.
+pub const LIFETIME: Window = Window { start_ms: 0, end_ms: i64::MAX - 1 };
+
 const HOUR_MS: i64 = 3_600_000;
 
 /// A half-open span of time: `start_ms <= now_ms < end_ms`, in Unix ms.
@@ -32,10 +35,16 @@ pub enum Period {
     Hour(TimeZone),
     /// Days of a zone's calendar, of 23 to 25 hours where clocks are set.
     Day(TimeZone),
+    /// Weeks of a zone's calendar, from Monday (ISO 8601).
+    Week(TimeZone),
     /// Months of a zone's calendar.
     Month(TimeZone),
+    /// Years of a zone's calendar.
+    Year(TimeZone),
     /// Months from the subscription's anchor, in UTC. An anchor on the 31st means the last day of a shorter month.
     BillingMonth,
+    /// All time.
+    Lifetime,
 }
 
 /// Why there is no such [`Period`].
@@ -45,7 +54,7 @@ pub(crate) enum PeriodError {
     Name,
     /// The bundled database has no such zone.
     ZoneUnknown,
-    /// A billing month has no zone.
+    /// A billing month and a lifetime have no zone.
     ZoneNotAllowed,
 }
 
@@ -55,9 +64,12 @@ impl Period {
         let calendar = match name {
             "hour" => Self::Hour,
             "day" => Self::Day,
+            "week" => Self::Week,
             "month" => Self::Month,
-            "billing_month" if zone.is_some() => return Err(PeriodError::ZoneNotAllowed),
+            "year" => Self::Year,
+            "billing_month" | "lifetime" if zone.is_some() => return Err(PeriodError::ZoneNotAllowed),
             "billing_month" => return Ok(Self::BillingMonth),
+            "lifetime" => return Ok(Self::Lifetime),
             _ => return Err(PeriodError::Name),
         };
         let zone = match zone {
@@ -68,19 +80,25 @@ impl Period {
         if zone.is_unknown() { Err(PeriodError::ZoneUnknown) } else { Ok(calendar(zone)) }
     }
 
-    /// `hour`, `day`, `month` or `billing_month`.
+    /// `hour`, `day`, `week`, `month`, `year`, `billing_month` or `lifetime`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Hour(_) => "hour",
             Self::Day(_) => "day",
+            Self::Week(_) => "week",
             Self::Month(_) => "month",
+            Self::Year(_) => "year",
             Self::BillingMonth => "billing_month",
+            Self::Lifetime => "lifetime",
         }
     }
 
     /// The window that contains `now_ms`. `anchor_ms` matters to billing months alone. Both are Unix ms; any value is
     /// answered, an anchor outside the calendar being moved to its border.
     pub fn window_at(&self, now_ms: i64, anchor_ms: i64) -> Window {
+        if matches!(self, Self::Lifetime) {
+            return LIFETIME;
+        }
         if now_ms < CALENDAR_START_MS {
             return Window { start_ms: i64::MIN, end_ms: CALENDAR_START_MS };
         }
@@ -94,12 +112,28 @@ impl Period {
                 let day = |index: i64| wall.checked_add(index.days()).unwrap_or(wall);
                 window_between(now_ms, 0, |index| first_moment_ms(zone, midnight(day(index))))
             }
+            Self::Week(zone) => {
+                let wall = zone.to_datetime(timestamp(now_ms)).date();
+                let into = i64::from(wall.weekday().to_monday_zero_offset());
+                let monday = |index: i64| wall.checked_add((7 * index - into).days()).unwrap_or(wall);
+                window_between(now_ms, 0, |index| first_moment_ms(zone, midnight(monday(index))))
+            }
             Self::Month(zone) => {
                 let wall = zone.to_datetime(timestamp(now_ms)).date();
                 window_between(now_ms, month_index(wall), |index| {
                     first_moment_ms(zone, midnight(date_in_month(index, 1)))
                 })
             }
+            Self::Year(zone) => {
+                let wall = zone.to_datetime(timestamp(now_ms)).date();
+                // East of Greenwich the calendar's last year begins before the calendar ends; there is no year after it.
+                window_between(now_ms, i64::from(wall.year()), |index| match index {
+                    10_000.. => CALENDAR_END_MS,
+                    _ => first_moment_ms(zone, midnight(date_in_month(12 * index, 1))),
+                })
+            }
+            // Answered above.
+            Self::Lifetime => LIFETIME,
             Self::BillingMonth => {
                 let anchor = utc(anchor_ms.clamp(CALENDAR_START_MS, CALENDAR_END_MS));
                 // By month count from the anchor, never from the last window: the 31st must not drift to the 28th.

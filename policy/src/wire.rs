@@ -1,13 +1,14 @@
 //! What an edge and the control plane say to each other: `POST /edge/v1/sync`, `GET /edge/v1/watch`,
 //! `GET /edge/v1/policy`. JSON; every number that counts is absolute and monotone, so that both sides merge by max and
-//! a lost, repeated or late message changes nothing.
+//! a lost, repeated or late message changes nothing. A number that is left out is 0: most are, in most messages.
 //!
 //! Types only. The arithmetic on them is in `crate::lease`.
 
 use serde::{Deserialize, Serialize};
 
 use crate::document::PolicyDocument;
-use crate::subscription::Subscription;
+use crate::subscription::Entitlements;
+use crate::thing::ThingId;
 
 /// Version of these messages. A side that reads another major version answers 400 `wire-version`.
 pub const WIRE_VERSION: u32 = 1;
@@ -37,12 +38,19 @@ pub struct SubjectReport {
     /// The tier that the subject's verified token claims; only where the policy reads one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier_claim: Option<String>,
+    /// The newest revision of the subject's entitlements that the edge knows: the answer then leaves them out. None while it
+    /// knows nothing of the subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
     /// Per limit and window.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accounts: Vec<AccountReport>,
     /// Per meter and hour, limited or not: the ledger.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub usage: Vec<UsageReport>,
+    /// What came and went of what capacities count by id, in order; all that no answer has confirmed yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub things: Vec<ThingReport>,
 }
 
 /// An edge's side of one account: a limit of a subject in a window, in one session.
@@ -50,16 +58,38 @@ pub struct SubjectReport {
 pub struct AccountReport {
     /// The limit's name.
     pub limit: String,
-    /// Start of the window, Unix ms; 0 for a rate.
+    /// Start of the window, Unix ms; of a kind without windows the number that `crate::lease` gives it.
     pub window: i64,
     /// Units taken by admitted requests in all. Monotone.
     pub taken: u64,
     /// Units of them that were freed again (refunds) in all. Monotone, never above `taken`.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub freed: u64,
+    /// Of a capacity: units released in all that another session added. Monotone.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub removed: u64,
     /// Units given back to the control plane in all. Monotone.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub returned: u64,
-    /// Units the edge wants to have been granted in all; absolute, so that a repeated request is not granted twice.
+    /// Units the edge wants to have been granted in all; absolute, so that a repeated request is not granted twice. 0
+    /// when it wants no more than it has.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub want: u64,
+}
+
+/// What a session saw of one thing that a capacity counts by id.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ThingReport {
+    /// Rises with each event of the session, so that a repeated one is known.
+    pub seq: u64,
+    /// The meter's name.
+    pub meter: String,
+    /// Names the thing among those of its subject and meter.
+    pub id: ThingId,
+    /// Units that it takes.
+    pub units: u64,
+    /// It was added; else it was removed.
+    pub present: bool,
 }
 
 /// Usage of one meter in one hour, as this session saw it.
@@ -72,6 +102,7 @@ pub struct UsageReport {
     /// Units charged in all. Monotone.
     pub taken: u64,
     /// Units of them that were refunded in all. Monotone.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub freed: u64,
 }
 
@@ -93,16 +124,26 @@ pub struct SyncResponse {
     pub subjects: Vec<SubjectAnswer>,
 }
 
+impl SubjectReport {
+    /// Whether the edge has the entitlements of this revision already.
+    pub fn has_entitlements(&self, revision: u64) -> bool {
+        self.revision == Some(revision)
+    }
+}
+
 /// What the control plane says of one subject.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SubjectAnswer {
     /// As in the report.
     pub subject: String,
-    /// What the subject has bought, or nothing.
+    /// What the subject is entitled to; left out where the report's revision is the newest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub subscription: Option<Subscription>,
-    /// Rises with every change of the subscription, so that a late answer cannot undo a newer one.
-    pub subscription_revision: u64,
+    pub entitlements: Option<Entitlements>,
+    /// Rises with every change of the entitlements, so that a late answer cannot undo a newer one.
+    pub revision: u64,
+    /// The last of the session's [`ThingReport`]s that was heard.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub things_seq: u64,
     /// One for each account that the control plane has for this session and that is still in its window.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accounts: Vec<AccountAnswer>,
@@ -113,17 +154,22 @@ pub struct SubjectAnswer {
 pub struct AccountAnswer {
     /// The limit's name.
     pub limit: String,
-    /// Start of the window, Unix ms; 0 for a rate.
+    /// Start of the window, Unix ms; of a kind without windows the number that `crate::lease` gives it.
     pub window: i64,
     /// Units granted to this session in all. Monotone.
     pub granted: u64,
     /// What the control plane has merged of the edge's own numbers, so that an edge that dropped an idle subject's
     /// record can pick it up again: without `returned` it would take units it gave back for its own.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub returned: u64,
     /// As in the report, merged.
     pub taken: u64,
     /// As in the report, merged.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub freed: u64,
+    /// As in the report, merged.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub removed: u64,
     /// Units of the limit that no edge holds, after this grant.
     pub unleased: u64,
     /// Other edges hold units that they do not use; they were asked for them, so asking again in a moment is worthwhile.
@@ -132,6 +178,11 @@ pub struct AccountAnswer {
     /// Another edge needs units: give back what is idle now.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recall: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The answer to `GET /edge/v1/policy`: the policy with every issuer's keys written into it as `keys.jwks`.

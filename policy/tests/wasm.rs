@@ -3,7 +3,7 @@
 #![cfg(target_arch = "wasm32")]
 
 use serde_json::json;
-use tollgate_policy::compile::CompiledPolicy;
+use tollgate_policy::compile::{Amount, CompiledPolicy, Head, Match};
 use tollgate_policy::document::{Algorithm, ClaimNames, Issuer, KeySource, PolicyDocument};
 use tollgate_policy::jwt::{Keyring, TokenFault};
 use tollgate_policy::lease::{Account, Demand, Record, Verdict, decide};
@@ -77,7 +77,7 @@ fn a_token_that_was_changed_is_refused() {
 fn a_day_starts_at_midnight_of_its_zone() {
     let policy = policy();
     let free = policy.tier("free").expect("the policy has it");
-    let LimitKind::Quota(period) = &free.limits[0].kind else { panic!("it is a quota") };
+    let LimitKind::Quota { period, .. } = &free.limits[0].kind else { panic!("it is a quota") };
     // Noon of 2026-03-29, when Berlin's clocks go forward: a day of 23 hours, from 23:00 UTC.
     let window = period.window_at(1_774_778_400_000, 0);
     assert_eq!((window.start_ms, window.end_ms - window.start_ms), (1_774_738_800_000, 23 * 3_600_000));
@@ -86,8 +86,13 @@ fn a_day_starts_at_midnight_of_its_zone() {
 #[wasm_bindgen_test]
 fn a_path_finds_its_route_and_price() {
     let policy = policy();
-    assert_eq!(policy.route("GET", "/v1/items/7").charges, [(0, 3)]);
-    assert_eq!(policy.route("GET", "/v1/items").charges, [(0, 1)]);
+    let price = |path| {
+        let head = Head { method: "GET", path, host: "", headers: &|_| None };
+        let Match::Route(route) = policy.route(&head) else { panic!("no route names JSON-RPC methods") };
+        route.charges.iter().map(|charge| (charge.meter, charge.amount.clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(price("/v1/items/7"), [(0, Amount::Units(3))]);
+    assert_eq!(price("/v1/items"), [(0, Amount::Units(1))]);
 }
 
 #[wasm_bindgen_test]

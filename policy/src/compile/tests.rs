@@ -36,7 +36,8 @@ fn document_of(json: Value) -> PolicyDocument {
 
 fn shown_limits(policy: &CompiledPolicy, limits: &[CompiledLimit]) -> String {
     let shown = limits.iter().map(|limit| {
-        format!("{}: {} {} per {}", limit.name, limit.units, policy.meters[limit.meter], limit.per())
+        let meter = limit.meter.map_or("requests", |meter| &policy.meters[meter]);
+        format!("{}: {} {meter} per {}", limit.name, limit.units, limit.per())
     });
     shown.collect::<Vec<_>>().join("\n")
 }
@@ -50,9 +51,10 @@ fn check_tier(name: &str, expected: Expect) {
 
 fn check_route(method: &str, path: &str, expected: Expect) {
     let policy = policy();
-    let route = policy.route(method, path);
-    let charges: Vec<String> =
-        route.charges.iter().map(|(meter, units)| format!("{units} {}", policy.meters[*meter])).collect();
+    let head = Head { method, path, host: "", headers: &|_| None };
+    let Match::Route(route) = policy.route(&head) else { panic!("no route names JSON-RPC methods") };
+    let shown = |charge: &CompiledCharge| format!("{:?} {}", charge.amount, policy.meters[charge.meter]);
+    let charges: Vec<String> = route.charges.iter().map(shown).collect();
     let refund = [404, 500].map(|status| route.refund.contains(status));
     expected.assert_eq(&format!(
         "{}: auth {:?}, charges {charges:?}, features {:?}, refunds 404 and 500 {refund:?}",
@@ -60,7 +62,7 @@ fn check_route(method: &str, path: &str, expected: Expect) {
     ));
 }
 
-fn check_overrides(tier: &str, overrides: &[(&str, u64)], expected: Expect) {
+fn check_overrides(tier: &str, overrides: &[(&str, Maximum)], expected: Expect) {
     let policy = policy();
     let overrides = overrides.iter().map(|(name, units)| ((*name).to_owned(), *units)).collect();
     expected.assert_eq(&shown_limits(&policy, &policy.limits_of(policy.tier(tier).unwrap(), &overrides)));
@@ -103,14 +105,14 @@ fn a_request_takes_the_first_route_that_matches() {
         "GET",
         "/v1/a",
         expect![[
-            r#"GET,HEAD /v1/{id}: auth Required, charges ["1 api_calls"], features [], refunds 404 and 500 [false, true]"#
+            r#"GET,HEAD /v1/{id}: auth Required, charges ["Units(1) api_calls"], features [], refunds 404 and 500 [false, true]"#
         ]],
     );
     check_route(
         "POST",
         "/v1/a",
         expect![[
-            r#"writes: auth Required, charges ["2 api_calls", "3 tokens"], features ["sso"], refunds 404 and 500 [true, false]"#
+            r#"writes: auth Required, charges ["Units(2) api_calls", "Units(3) tokens"], features ["sso"], refunds 404 and 500 [true, false]"#
         ]],
     );
     check_route(
@@ -131,14 +133,14 @@ fn overrides_replace_maximums_by_name() {
     );
     check_overrides(
         "free",
-        &[("burst", 9), ("unknown", 1)],
+        &[("burst", Maximum::Units(9)), ("unknown", Maximum::Units(1))],
         expect![[r#"
         api_calls.day: 100 api_calls per day
         burst: 9 tokens per 1m"#]],
     );
     check_overrides(
         "free",
-        &[("burst", 0), ("api_calls.day", u64::MAX)],
+        &[("burst", Maximum::Units(0)), ("api_calls.day", Maximum::Units(u64::MAX))],
         expect![[r#"
         api_calls.day: 9007199254740991 api_calls per day
         burst: 0 tokens per 1m"#]],
@@ -152,4 +154,193 @@ fn a_document_with_faults_is_not_compiled() {
     expect![[r#"
         version: write `version: 1`, the only version of this format
         issuers: add an issuer, or write `auth: none` in default_route: a token is required there and no issuer could have signed it"#]].assert_eq(&lines.join("\n"));
+}
+
+/// What a charge on `tokens` means, in a policy where `tokens` has a capacity.
+fn check_charge(charge: Value, expected: Expect) {
+    let document = json!({
+        "version": 1,
+        "meters": {"tokens": {}},
+        "tiers": {"free": {"limits": [{"meter": "tokens", "capacity": 1}]}},
+        "anonymous": {"tier": "free"},
+        "default_route": {"auth": "none"},
+        "routes": [{"path": "/{id}", "auth": "optional", "charges": {"tokens": charge}}],
+    });
+    let policy = CompiledPolicy::compile(&document_of(document), 1).unwrap();
+    let shown = policy.routes[0].charges.iter().map(|charge| {
+        let CompiledCharge { meter: _, amount, on, release, default, estimate, id, per_request } = charge;
+        let Estimate { source, default: otherwise } = estimate;
+        let sign = if *release { "-" } else { "" };
+        let per = if *per_request { "request" } else { "call" };
+        format!(
+            "{sign}{amount:?} per {per}, on {on:?}, default {default:?}, estimate {source:?} or {otherwise}, id {id:?}"
+        )
+    });
+    expected.assert_eq(&shown.collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn charges_mean_what_they_leave_out() {
+    check_charge(
+        json!(3),
+        expect!["Units(3) per call, on Request, default None, estimate None or 0, id None"],
+    );
+    check_charge(json!(0), expect![[""]]);
+    check_charge(json!({"units": 0, "id": "path.id"}), expect![[""]]);
+    check_charge(
+        json!(-3),
+        expect!["-Units(3) per call, on Request, default None, estimate None or 0, id None"],
+    );
+    check_charge(
+        json!({"units": 3, "per": "request", "on": "success", "id": "path.id"}),
+        expect![[
+            r#"Units(3) per request, on Success, default None, estimate None or 0, id Some(Path("id"))"#
+        ]],
+    );
+    check_charge(
+        json!({"units": 3, "release": true, "id": "header.x-id"}),
+        expect![[
+            r#"-Units(3) per call, on Request, default None, estimate None or 0, id Some(Header("x-id"))"#
+        ]],
+    );
+    check_charge(
+        json!({"body_bytes": "request"}),
+        expect!["RequestBytes per request, on Request, default None, estimate None or 0, id None"],
+    );
+    check_charge(
+        json!({"body_bytes": "response", "estimate": 9}),
+        expect!["ResponseBytes per request, on Response, default None, estimate None or 9, id None"],
+    );
+    check_charge(
+        json!({"request_header": "x-cost", "default": 4}),
+        expect![[
+            r#"RequestHeader("x-cost") per request, on Request, default Some(4), estimate None or 0, id None"#
+        ]],
+    );
+    check_charge(
+        json!({"response_header": "x-cost", "on": "success"}),
+        expect![[
+            r#"ResponseHeader("x-cost") per request, on Success, default None, estimate None or 0, id None"#
+        ]],
+    );
+    check_charge(
+        json!({"request_json": "/n"}),
+        expect![[
+            r#"RequestJson(Pointer("/n")) per call, on Request, default None, estimate None or 0, id None"#
+        ]],
+    );
+    check_charge(
+        json!({"request_json": "/n", "per": "request"}),
+        expect![[
+            r#"RequestJson(Pointer("/n")) per request, on Request, default None, estimate None or 0, id None"#
+        ]],
+    );
+    check_charge(
+        json!({"response_json": "/n", "default": 5, "estimate": {"request_json": "/max", "default": 7}}),
+        expect![[
+            r#"ResponseJson(Pointer("/n")) per request, on Response, default Some(5), estimate Some(RequestJson(Pointer("/max"))) or 7, id None"#
+        ]],
+    );
+    check_charge(
+        json!({"response_json": "/n", "estimate": {"request_header": "x-max"}}),
+        expect![[
+            r#"ResponseJson(Pointer("/n")) per request, on Response, default None, estimate Some(RequestHeader("x-max")) or 0, id None"#
+        ]],
+    );
+}
+
+fn switches() -> CompiledPolicy {
+    let document = json!({
+        "version": 1,
+        "enforcement": "shadow",
+        "route_by_tier": true,
+        "bodies": {"json_bytes_max": 9, "over": "unmetered"},
+        "anonymous": {"tier": "free", "trusted_hops": 2},
+        "meters": {"calls": {}},
+        "tiers": {"free": {"limits": [
+            {"meter": "calls", "quota": 1, "per": "day", "soft": true, "enforcement": "enforce"},
+            {"meter": "calls", "capacity": "unlimited", "on_control_plane_loss": "open", "routes": ["one"]},
+            {"concurrency": 3, "enforcement": "off"},
+            {"size": 4},
+            {"meter": "calls", "rate": 2, "per": "1s", "burst": 4},
+        ]}},
+        "routes": [
+            {"name": "one", "path": "/{id}", "auth": "optional", "charges": {"calls": 1}, "enforcement": "enforce",
+             "denials": {"rate-exceeded": {"status": 503}}, "success": ["201"]},
+            {"name": "two", "path": "/v1/two", "methods": ["POST"], "auth": "optional", "jsonrpc": ["a"]},
+        ],
+        "default_route": {"auth": "none", "enforcement": "off"},
+    });
+    CompiledPolicy::compile(&document_of(document), 1).unwrap()
+}
+
+#[test]
+fn limits_keep_what_their_denials_need() {
+    let policy = switches();
+    let shown = policy.tier("free").unwrap().limits.iter().map(|limit| {
+        let CompiledLimit { name, meter, units, kind, scope, enforcement, open, status, routes } = limit;
+        let units = if *units == UNLIMITED { "unlimited".to_owned() } else { units.to_string() };
+        let kind = kind.name();
+        format!("{name}: {meter:?} {kind} {units} {scope:?} {enforcement:?} open {open} {status} {routes:?}")
+    });
+    expect![[r#"
+        calls.day: Some(0) quota 1 Subject Some(Enforce) open false 429 []
+        calls: Some(0) capacity unlimited Subject None open true 403 ["one"]
+        concurrency: None concurrency 3 Subject Some(Off) open false 429 []
+        size: None size 4 Subject None open false 413 []
+        calls.1s.burst: Some(0) rate 4 Subject None open false 429 []"#]]
+    .assert_eq(&shown.collect::<Vec<_>>().join("\n"));
+    assert!(policy.route_by_tier);
+    assert_eq!(policy.bodies.json_bytes_max, 9);
+    assert_eq!(policy.anonymous.as_ref().unwrap().trusted_hops, 2);
+    assert_eq!(policy.routes[0].denials["rate-exceeded"].status, Some(503));
+    assert!(policy.routes[0].success.contains(201) && !policy.routes[0].success.contains(200));
+    assert!(policy.routes[1].success.contains(200) && policy.routes[1].success.contains(302));
+}
+
+#[test]
+fn the_most_lenient_of_route_and_limit_holds_and_else_the_policys() {
+    let policy = switches();
+    let limits = &policy.tier("free").unwrap().limits;
+    let [one, two] = [&policy.routes[0], &policy.routes[1]];
+    assert_eq!(policy.enforcement_of(one, None), Enforcement::Enforce);
+    assert_eq!(policy.enforcement_of(one, Some(&limits[0])), Enforcement::Enforce);
+    assert_eq!(policy.enforcement_of(one, Some(&limits[2])), Enforcement::Off);
+    assert_eq!(policy.enforcement_of(two, None), Enforcement::Shadow);
+    assert_eq!(policy.enforcement_of(two, Some(&limits[0])), Enforcement::Enforce);
+    assert_eq!(policy.enforcement_of(two, Some(&limits[1])), Enforcement::Shadow);
+    assert_eq!(policy.enforcement_of(&policy.default_route, Some(&limits[0])), Enforcement::Off);
+    assert!(limits[1].is_of_route(one) && !limits[1].is_of_route(two) && limits[0].is_of_route(two));
+}
+
+#[test]
+fn unlimited_and_back_by_an_override() {
+    let policy = switches();
+    let limits = |name: &str, maximum| {
+        let overrides = [(name.to_owned(), maximum)].into();
+        policy.limits_of(policy.tier("free").unwrap(), &overrides)
+    };
+    assert_eq!(limits("calls.day", Maximum::Unlimited)[0].units, UNLIMITED);
+    assert_eq!(limits("calls", Maximum::Units(5))[1].units, 5);
+    let bucket = &limits("calls.1s.burst", Maximum::Units(8))[4];
+    assert_eq!(bucket.units, 8);
+    assert_eq!(bucket.kind, LimitKind::Bucket { units_per: 2, per_ms: 1_000, refill_ms: 4_000 });
+}
+
+#[test]
+fn a_route_of_calls_needs_the_body() {
+    let policy = switches();
+    let head = |path| Head { method: "POST", path, host: "", headers: &|_| None };
+    let name = |path, method: Option<&str>| {
+        let call = method.map(|method| CallName { method, tool: None });
+        policy.route_of_call(&head(path), call).name.to_string()
+    };
+    assert_eq!(policy.route(&head("/v1/two")), Match::NeedsBody);
+    assert_eq!(name("/v1/two", Some("a")), "two");
+    assert_eq!(name("/v1/two", Some("b")), DEFAULT_ROUTE_NAME);
+    assert_eq!(name("/v1/two", None), DEFAULT_ROUTE_NAME);
+    assert_eq!(policy.route(&head("/7")), Match::Route(&policy.routes[0]));
+    assert_eq!(policy.routes[0].path_parameter("/7", "id"), Some("7"));
+    assert_eq!(policy.default_route.path_parameter("/7", "id"), None);
+    assert!(matches!(policy.route(&head("/v1/three")), Match::Route(route) if route.auth == Auth::None));
 }

@@ -1,5 +1,6 @@
 //! The policy document: its model, how it is read, and what is refused.
 
+mod codes;
 mod fault;
 mod model;
 #[cfg(feature = "yaml")]
@@ -7,6 +8,7 @@ mod parse;
 mod schema;
 mod validate;
 
+pub use codes::DENIAL_CODES;
 pub use fault::Fault;
 pub use model::*;
 #[cfg(feature = "yaml")]

@@ -103,7 +103,13 @@ fn shape_message(error: &Error) -> String {
         Error::DuplicateMappingKey { key, .. } => {
             format!("remove this or the other `{}`", key.as_deref().unwrap_or("?"))
         }
-        Error::InvalidScalar { ty: "u32" | "u64", .. } => "write a whole number, 0 or more".to_owned(),
+        Error::SerdeInvalidType { expected, .. } | Error::SerdeInvalidValue { expected, .. } => {
+            format!("write {expected}")
+        }
+        Error::InvalidScalar { ty: "u8" | "u16" | "u32" | "u64", .. } => {
+            "write a whole number, 0 or more".to_owned()
+        }
+        Error::InvalidScalar { ty: "i64", .. } => "write a whole number".to_owned(),
         Error::Unexpected { expected: "mapping start", .. } => "write a mapping, such as {}".to_owned(),
         Error::Unexpected { expected: "sequence start", .. } => "write a list, such as []".to_owned(),
         Error::NullIntoString { .. } => "write a text, or leave the member out".to_owned(),
@@ -119,4 +125,4 @@ fn shape_message(error: &Error) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

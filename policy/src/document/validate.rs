@@ -2,13 +2,17 @@
 //!
 //! What the parts of a document mean is known to `crate::limit`, `crate::route` and `crate::status`; this asks them.
 
+mod answers;
+mod callers;
+mod charges;
 mod issuers;
+mod limits;
 mod routes;
 mod tiers;
 
 use std::collections::BTreeSet;
 
-use super::fault::{Fault, member};
+use super::fault::Fault;
 use super::model::PolicyDocument;
 
 /// Most issuers in a document.
@@ -31,8 +35,24 @@ pub const FEATURES_MAX: usize = 64;
 pub const ROUTES_MAX: usize = 1_000;
 /// Most methods of one route.
 pub const METHODS_MAX: usize = 32;
-/// Most refund patterns of one route.
-pub const REFUNDS_MAX: usize = 32;
+/// Most hosts of one route.
+pub const HOSTS_MAX: usize = 32;
+/// Most headers that one route matches.
+pub const HEADERS_MAX: usize = 16;
+/// Most JSON-RPC methods, or MCP tools, of one route.
+pub const CALLS_MAX: usize = 64;
+/// Most refund or success patterns of one route.
+pub const STATUSES_MAX: usize = 32;
+/// Most routes that one limit names.
+pub const LIMIT_ROUTES_MAX: usize = 64;
+/// Most proxies in front of this one that are trusted.
+pub const TRUSTED_HOPS_MAX: u32 = 16;
+/// Largest `bodies.json_bytes_max`: a worker reads bodies into memory of its own.
+pub const JSON_BYTES_MAX: u64 = 16 << 20;
+/// Most percentages to warn at.
+pub const WARNINGS_MAX: usize = 8;
+/// Largest body of a denial's template, bytes of its JSON.
+pub const TEMPLATE_BYTES_MAX: usize = 16 << 10;
 /// Most limits of one tier that one request can touch: all of them are checked in one swap.
 pub const LIMITS_PER_REQUEST_MAX: usize = 16;
 /// Longest name of a meter, tier, limit or feature, bytes.
@@ -51,14 +71,10 @@ pub fn validate(document: &PolicyDocument) -> Vec<Fault> {
         faults.add("version", "write `version: 1`, the only version of this format");
     }
     issuers::validate(document, &mut faults);
+    callers::validate(document, &mut faults);
     tiers::validate(document, &mut faults);
     routes::validate(document, &mut faults);
-    let denials = &document.denials;
-    for (field, text) in [("type_base", &denials.type_base), ("upgrade_url", &denials.upgrade_url)] {
-        if let Some(text) = text {
-            faults.check_text(&member("denials", field), text);
-        }
-    }
+    answers::validate(&document.denials, &mut faults);
     faults.into_vec()
 }
 
@@ -133,6 +149,20 @@ pub fn is_name(text: &str) -> bool {
     text.len() <= NAME_BYTES_MAX
         && text.starts_with(|first: char| first.is_ascii_lowercase())
         && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'-'))
+}
+
+/// What is wrong with the name of a header that is to be read: of a request, before anything is added to it.
+pub(crate) fn header_fault(name: &str) -> Option<String> {
+    // A token (RFC 9110 section 5.1); proxies compare in small letters.
+    let is_token =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_token) {
+        return Some(format!(
+            "write the name of a header in small letters, such as x-api-version, at most {NAME_BYTES_MAX} bytes"
+        ));
+    }
+    let own = name.starts_with("x-tollgate-");
+    own.then(|| "use another header: those that start with x-tollgate- are Tollgate's own".to_owned())
 }
 
 #[cfg(test)]

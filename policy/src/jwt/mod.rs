@@ -53,6 +53,13 @@ pub struct Caller {
     pub issuer: usize,
 }
 
+impl Caller {
+    /// The subject of the member that calls, where the token names an organisation and its user.
+    pub fn member(&self) -> Option<String> {
+        Some(crate::subject::member(self.organization.as_deref()?, self.user.as_deref()?))
+    }
+}
+
 /// The trusted issuers, with their keys and rules, ready to verify.
 #[derive(Debug, Clone, Default)]
 pub struct Keyring(Vec<TrustedIssuer>);

@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::terms::{TermKind, Terms};
+use super::capacity::Removals;
+use super::kind::CAPACITY_WINDOW;
+use super::terms::{Term, TermKind, Terms};
+use crate::limit::UNLIMITED;
 use crate::wire::{AccountAnswer, AccountReport};
 
 /// How long an asker is told to wait for units recalled from a session that does not answer, ms.
@@ -23,7 +26,7 @@ const QUOTA_GRANT_MIN: u64 = 16;
 /// ledger, which does not pass through here.
 pub const WINDOW_LATE_MS: i64 = 3_600_000;
 
-/// Most closed sessions that an account of a quota remembers; their final numbers may still come.
+/// Most closed sessions that an account remembers whose final numbers may still come, or come again.
 const CLOSED_MAX: usize = 128;
 
 /// All accounts of one subject.
@@ -37,10 +40,13 @@ pub struct Book {
 struct BookAccount {
     limit: String,
     window: i64,
-    /// End of a quota's window; none for a rate.
+    /// End of a quota's window; none of any other kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     end: Option<i64>,
-    /// Length of a rate's window.
+    /// It is a capacity's: counted, without an end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    capacity: bool,
+    /// How long units rest after their use, of a kind that does not count them.
     #[serde(default, skip_serializing_if = "is_zero")]
     rest_ms: u64,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -50,6 +56,9 @@ struct BookAccount {
     /// Units used by sessions whose final numbers are in.
     #[serde(default, skip_serializing_if = "is_zero")]
     settled: u64,
+    /// What was removed of a capacity.
+    #[serde(default, skip_serializing_if = "Removals::is_none")]
+    removals: Removals,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -62,6 +71,8 @@ struct Holding {
     taken: u64,
     #[serde(rename = "f", default, skip_serializing_if = "is_zero")]
     freed: u64,
+    #[serde(rename = "d", default, skip_serializing_if = "is_zero")]
+    removed: u64,
     #[serde(rename = "c", default, skip_serializing_if = "Recall::is_none")]
     recall: Recall,
 }
@@ -79,14 +90,19 @@ enum Recall {
     Answered(i64),
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 struct Closed {
     taken: u64,
     freed: u64,
-    /// Units that stay charged until the final numbers come (a quota) or until `free_at` (a rate).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    removed: u64,
+    /// Units that stay charged until the final numbers come (of a kind that is counted) or until `free_at`.
     charge: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     free_at: Option<i64>,
+    /// Its final numbers are in, or an operator's count has replaced them: what it says now is a repetition.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    done: bool,
 }
 
 /// What [`Book::sync`] answers.
@@ -103,18 +119,29 @@ pub struct BookAnswer {
 pub struct Standing {
     /// The limit's name.
     pub limit: String,
-    /// The meter's name.
-    pub meter: String,
-    /// Start of the window, Unix ms; none for a rate.
+    /// The meter's name; none of concurrency.
+    pub meter: Option<String>,
+    /// See [`TermKind::name`].
+    pub kind: &'static str,
+    /// Whether more may be used than there is.
+    pub soft: bool,
+    /// Start of a quota's window, Unix ms.
     pub window_start_ms: Option<i64>,
-    /// End of the window, Unix ms; none for a rate.
+    /// End of a quota's window, Unix ms.
     pub window_end_ms: Option<i64>,
     /// Length of a rate's sliding window, ms.
     pub sliding_ms: Option<u64>,
-    /// The maximum.
+    /// How long an empty token bucket takes to fill, ms.
+    pub refill_ms: Option<u64>,
+    /// The maximum, or [`UNLIMITED`].
     pub units: u64,
-    /// Units used in the window as far as reported (a quota; always 0 for a rate, whose units come back).
+    /// Units used as far as reported: in a quota's window, of a capacity, by requests in flight. Always 0 for a rate, whose
+    /// units come back.
     pub used: u64,
+    /// Of a quota or capacity: units used beyond the maximum.
+    pub overage: u64,
+    /// Of a capacity: units released in all though nothing was there.
+    pub clamped: u64,
     /// Units that edges hold and have not reported as used.
     pub leased: u64,
     /// Units that no edge holds.
@@ -134,8 +161,8 @@ impl Book {
         self.accounts.iter_mut().for_each(|account| account.expire(now_ms));
         for report in reports {
             let term = terms.term(&report.limit);
-            let end = term.and_then(|term| term.window_end(report.window).ok());
-            let Some(at) = self.position(report, end, term.map(|t| &t.kind)) else {
+            let term = term.filter(|term| term.window_end(report.window).is_ok());
+            let Some(at) = self.position(&report.limit, report.window, term) else {
                 continue;
             };
             let Some(account) = self.accounts.get_mut(at) else {
@@ -147,9 +174,10 @@ impl Book {
                 Recall::Told(_) => Recall::Answered(now_ms),
                 other => other,
             };
-            if let (Some(term), Some(_)) = (term, end) {
-                let wanted = report.want.saturating_sub(holding.granted);
-                account.grant(session, wanted, term.units, now_ms);
+            let wanted = report.want.saturating_sub(holding.granted);
+            account.clamp(now_ms);
+            if let Some(term) = term {
+                account.grant(session, wanted, term, now_ms);
                 if account.committed(now_ms) > term.units {
                     // The limit was lowered: what is idle anywhere, here too, is above it.
                     account.recall(|_| true, now_ms, &mut recalled);
@@ -175,20 +203,45 @@ impl Book {
     /// then do they replace what the session forfeited.
     pub fn settle(&mut self, session: &str, reports: &[AccountReport], last: bool) {
         for report in reports {
+            // A release needs no grant; so neither session nor account may have been heard of here.
+            let releases = report.window == CAPACITY_WINDOW && (report.removed > 0 || report.taken > 0);
             let found =
-                self.accounts.iter_mut().find(|a| a.limit == report.limit && a.window == report.window);
-            let Some(account) = found else {
+                self.accounts.iter().position(|a| a.limit == report.limit && a.window == report.window);
+            let found = found.or_else(|| {
+                releases.then(|| {
+                    self.accounts.push(BookAccount::new(&report.limit, CAPACITY_WINDOW, None, 0));
+                    self.accounts.len() - 1
+                })
+            });
+            let Some(account) = found.and_then(|at| self.accounts.get_mut(at)) else {
                 continue;
             };
-            let quota = account.end.is_some();
-            let Some(closed) = account.closed.get_mut(session) else {
+            if releases {
+                account.closed.entry(session.to_owned()).or_default();
+            }
+            let counted = account.is_counted();
+            let Some(closed) = account.closed.get_mut(session).filter(|closed| !closed.done) else {
                 continue;
             };
             closed.taken = closed.taken.max(report.taken);
             closed.freed = closed.freed.max(report.freed);
-            if last && quota {
-                account.settled = account.settled.saturating_add(closed.taken.saturating_sub(closed.freed));
-                account.closed.remove(session);
+            closed.removed = closed.removed.max(report.removed);
+            if !counted {
+                continue;
+            }
+            // More than was held: a debt that was not known yet.
+            let used = closed.taken.saturating_sub(closed.freed);
+            closed.charge = closed.charge.max(used);
+            if last {
+                account.settled = account.settled.saturating_add(used);
+                account.removals.add(closed.removed);
+                if account.capacity {
+                    // Remembered, so that a repeated report is known.
+                    *closed = Closed { done: true, ..Closed::default() };
+                    account.fold_closed();
+                } else {
+                    account.closed.remove(session);
+                }
             }
         }
     }
@@ -201,15 +254,60 @@ impl Book {
                 continue;
             };
             let last_use_ms = heard_ms.saturating_add_unsigned(lease_ttl_ms);
-            let free_at = account.end.is_none().then(|| last_use_ms.saturating_add_unsigned(account.rest_ms));
+            let counted = account.is_counted();
+            let free_at = (!counted).then(|| last_use_ms.saturating_add_unsigned(account.rest_ms));
             let closed = Closed {
                 taken: holding.taken,
                 freed: holding.freed,
-                charge: holding.committed(account.end),
+                removed: holding.removed,
+                charge: holding.committed(counted),
                 free_at,
+                done: false,
             };
             account.closed.insert(session.to_owned(), closed);
             account.fold_closed();
+        }
+    }
+
+    /// Things were released by id (see [`super::apply_things`]): as many `units` of every capacity of their meter are free again.
+    pub fn release(&mut self, terms: &Terms, meter: &str, units: u64, now_ms: i64) {
+        let of_meter =
+            |term: &&Term| matches!(term.kind, TermKind::Capacity) && term.meter.as_deref() == Some(meter);
+        for term in terms.limits.iter().filter(of_meter) {
+            let at = self.position(&term.limit, CAPACITY_WINDOW, Some(term));
+            if let Some(account) = at.and_then(|at| self.accounts.get_mut(at)) {
+                account.removals.add(units);
+                account.clamp(now_ms);
+            }
+        }
+    }
+
+    /// Things were imported by id: as many `units` of every capacity of their meter are in use besides.
+    pub fn import(&mut self, terms: &Terms, meter: &str, units: u64) {
+        let of_meter =
+            |term: &&Term| matches!(term.kind, TermKind::Capacity) && term.meter.as_deref() == Some(meter);
+        for term in terms.limits.iter().filter(of_meter) {
+            let at = self.position(&term.limit, CAPACITY_WINDOW, Some(term));
+            if let Some(account) = at.and_then(|at| self.accounts.get_mut(at)) {
+                account.settled = account.settled.saturating_add(units);
+            }
+        }
+    }
+
+    /// An operator has counted: `units` of the capacity `limit` are in use. What closed sessions forfeited is forgotten; what
+    /// open ones report from now on counts on top.
+    pub fn reconcile(&mut self, terms: &Terms, limit: &str, units: u64) {
+        let term = terms.term(limit).filter(|term| matches!(term.kind, TermKind::Capacity));
+        let Some(term) = term else { return };
+        let at = self.position(limit, CAPACITY_WINDOW, Some(term));
+        if let Some(account) = at.and_then(|at| self.accounts.get_mut(at)) {
+            account
+                .closed
+                .values_mut()
+                .for_each(|closed| *closed = Closed { done: true, ..Closed::default() });
+            account.settled = 0;
+            let (used, removed) = (account.taken_and_not_freed(), account.removed_by_sessions());
+            account.settled = account.removals.reconcile(used, removed, units);
         }
     }
 
@@ -225,10 +323,14 @@ impl Book {
     pub fn prune(&mut self, now_ms: i64) {
         for account in &mut self.accounts {
             account.expire(now_ms);
+            account.clamp(now_ms);
         }
         self.accounts.retain(|account| match account.end {
             Some(end_ms) => now_ms < end_ms.saturating_add(WINDOW_LATE_MS),
-            None => !(account.open.is_empty() && account.closed.is_empty()),
+            None => {
+                let nobody = account.open.is_empty() && account.closed.is_empty();
+                !nobody || account.settled > 0 || !account.removals.is_none()
+            }
         });
     }
 
@@ -238,22 +340,36 @@ impl Book {
             .limits
             .iter()
             .map(|term| {
-                let (window, sliding_ms) = match &term.kind {
-                    TermKind::Quota(windows) => (windows.first().copied(), None),
-                    TermKind::Rate { window_ms } => (None, Some(*window_ms)),
+                let (window, soft) = match &term.kind {
+                    TermKind::Quota { windows, soft } => (windows.first().copied(), *soft),
+                    _ => (None, false),
                 };
-                let start_ms = window.map_or(0, |w| w.start_ms);
+                let start_ms = term.current_start_ms();
                 let found = self.accounts.iter().find(|a| a.limit == term.limit && a.window == start_ms);
                 let committed = found.map_or(0, |account| account.committed(now_ms));
-                let used = found.filter(|a| a.end.is_some()).map_or(0, BookAccount::used);
+                let used = match &term.kind {
+                    TermKind::Rate { .. } | TermKind::Bucket { .. } => 0,
+                    _ => found.map_or(0, BookAccount::used),
+                };
                 Standing {
                     limit: term.limit.clone(),
                     meter: term.meter.clone(),
+                    kind: term.kind.name(),
+                    soft,
                     window_start_ms: window.map(|w| w.start_ms),
                     window_end_ms: window.map(|w| w.end_ms),
-                    sliding_ms,
+                    sliding_ms: match term.kind {
+                        TermKind::Rate { window_ms } => Some(window_ms),
+                        _ => None,
+                    },
+                    refill_ms: match term.kind {
+                        TermKind::Bucket { refill_ms } => Some(refill_ms),
+                        _ => None,
+                    },
                     units: term.units,
                     used,
+                    overage: used.saturating_sub(term.units),
+                    clamped: found.map_or(0, |account| account.removals.clamped()),
                     leased: committed.saturating_sub(used),
                     unleased: term.units.saturating_sub(committed),
                 }
@@ -267,18 +383,10 @@ impl Book {
         found.map_or(0, |account| account.committed(now_ms))
     }
 
-    /// The position of the report's account. Opened only where units may be granted now; `end` is then its window's end.
-    fn position(
-        &mut self,
-        report: &AccountReport,
-        end: Option<Option<i64>>,
-        kind: Option<&TermKind>,
-    ) -> Option<usize> {
-        let found = self.accounts.iter().position(|a| a.limit == report.limit && a.window == report.window);
-        let rest_ms = match kind {
-            Some(TermKind::Rate { window_ms }) => *window_ms,
-            _ => 0,
-        };
+    /// The position of an account. Opened only where units may be granted now: `term` is then what they are granted by.
+    fn position(&mut self, limit: &str, window: i64, term: Option<&Term>) -> Option<usize> {
+        let found = self.accounts.iter().position(|a| a.limit == limit && a.window == window);
+        let rest_ms = term.map_or(0, |term| term.kind.rest_ms());
         if let Some(at) = found {
             if let Some(account) = self.accounts.get_mut(at) {
                 // A policy may lengthen a rate's window while units of it are out.
@@ -286,64 +394,111 @@ impl Book {
             }
             return Some(at);
         }
-        let end = end?;
-        self.accounts.push(BookAccount {
-            limit: report.limit.clone(),
-            window: report.window,
-            end,
-            rest_ms,
-            open: BTreeMap::new(),
-            closed: BTreeMap::new(),
-            settled: 0,
-        });
+        let term = term?;
+        let end = term.window_end(window).ok()?;
+        self.accounts.push(BookAccount::new(limit, window, end, rest_ms));
         Some(self.accounts.len() - 1)
     }
 }
 
 impl BookAccount {
+    fn new(limit: &str, window: i64, end: Option<i64>, rest_ms: u64) -> Self {
+        Self {
+            limit: limit.to_owned(),
+            window,
+            end,
+            capacity: end.is_none() && window == CAPACITY_WINDOW,
+            rest_ms,
+            open: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            settled: 0,
+            removals: Removals::default(),
+        }
+    }
+
+    /// Whether what was used stays used until the window ends, or until it is freed.
+    fn is_counted(&self) -> bool {
+        self.end.is_some() || self.capacity
+    }
+
     fn expire(&mut self, now_ms: i64) {
         self.closed.retain(|_, closed| closed.free_at.is_none_or(|free_at| now_ms < free_at));
     }
 
-    /// Bounds what restarts of edges leave behind in a long window. A quota's closed session that is folded stays charged,
+    /// Bounds what restarts of edges leave behind in a long window, or for ever. A closed session that is folded stays charged,
     /// and its final numbers will not be heard; of those that forfeited least that matters least.
     fn fold_closed(&mut self) {
-        while self.end.is_some() && self.closed.len() > CLOSED_MAX {
+        while self.is_counted() && self.closed.len() > CLOSED_MAX {
             let unreported =
                 |closed: &Closed| closed.charge.saturating_sub(closed.taken.saturating_sub(closed.freed));
             let least =
                 self.closed.iter().min_by_key(|(_, closed)| unreported(closed)).map(|(id, _)| id.clone());
             if let Some(closed) = least.and_then(|id| self.closed.remove(&id)) {
                 self.settled = self.settled.saturating_add(closed.charge);
+                self.removals.add(closed.removed);
             }
         }
     }
 
+    /// Of a capacity, what was removed though nothing was there.
+    fn clamp(&mut self, now_ms: i64) {
+        if self.capacity {
+            let (used, removed) = (self.taken_and_not_freed(), self.removed_by_sessions());
+            self.removals.clamp(used, removed, now_ms);
+        }
+    }
+
+    fn removed_by_sessions(&self) -> u64 {
+        let open = self.open.values().map(|holding| holding.removed);
+        open.chain(self.closed.values().map(|closed| closed.removed)).fold(0, u64::saturating_add)
+    }
+
     fn committed(&self, now_ms: i64) -> u64 {
-        let open = self.open.values().fold(0_u64, |sum, h| sum.saturating_add(h.committed(self.end)));
+        let counted = self.is_counted();
+        let open = self.open.values().fold(0_u64, |sum, h| sum.saturating_add(h.committed(counted)));
         let closed = self.closed.values().filter(|c| c.free_at.is_none_or(|free_at| now_ms < free_at));
-        closed.fold(open, |sum, c| sum.saturating_add(c.charge)).saturating_add(self.settled)
+        let all = closed.fold(open, |sum, c| sum.saturating_add(c.charge)).saturating_add(self.settled);
+        if !self.capacity {
+            return all;
+        }
+        // What was removed sets free what is used, and never what is only held: that may be used yet.
+        let used = self.taken_and_not_freed();
+        all.saturating_sub(used).saturating_add(self.removals.in_use(used, self.removed_by_sessions()))
     }
 
     fn used(&self) -> u64 {
+        let used = self.taken_and_not_freed();
+        if self.capacity { self.removals.in_use(used, self.removed_by_sessions()) } else { used }
+    }
+
+    fn taken_and_not_freed(&self) -> u64 {
         let open = self.open.values().fold(0_u64, |sum, h| sum.saturating_add(h.used()));
-        self.closed.values().fold(open, |sum, c| sum.saturating_add(c.charge)).saturating_add(self.settled)
+        // What a closed session forfeited of a kind that is counted counts as used.
+        let closed = self.closed.values().filter(|c| c.free_at.is_none());
+        closed.fold(open, |sum, c| sum.saturating_add(c.charge)).saturating_add(self.settled)
     }
 
     /// Grants within the limit: what is wanted, while it is free, since one request may need it all; and a share of what
-    /// is free, so that the edge need not come again soon. A rate's share is large, since what a dead edge held of it
-    /// comes back. Of a quota it stays charged until the window ends, so that a share is small, and demand adds to it.
-    fn grant(&mut self, session: &str, wanted: u64, units: u64, now_ms: i64) {
+    /// is free, so that the edge need not come again soon. The share is large where what a dead edge held comes back soon.
+    /// Of a quota it stays charged until the window ends, so that a share is small, and demand adds to it; of a capacity it
+    /// stays charged for ever, so that there is none.
+    fn grant(&mut self, session: &str, wanted: u64, term: &Term, now_ms: i64) {
         if wanted == 0 {
             return;
         }
-        let free = units.saturating_sub(self.committed(now_ms));
-        let others = self.open.iter().any(|(id, h)| id != session && h.committed(self.end) > 0);
-        let share = match (others, self.end) {
-            (false, None) => free - free / 8,
-            (true, None) => free / 4,
-            (false, Some(_)) => (free / 16).max(QUOTA_GRANT_MIN),
-            (true, Some(_)) => free / 16,
+        let counted = self.is_counted();
+        let free = term.units.saturating_sub(self.committed(now_ms));
+        let others = self.open.iter().any(|(id, h)| id != session && h.committed(counted) > 0);
+        let share = match (&term.kind, others) {
+            // There is enough for everybody: nobody needs a stock.
+            _ if term.units == UNLIMITED => 0,
+            (TermKind::Rate { .. } | TermKind::Bucket { .. }, false) => free - free / 8,
+            (TermKind::Rate { .. } | TermKind::Bucket { .. }, true) => free / 4,
+            (TermKind::Concurrency, false) => free / 2,
+            (TermKind::Concurrency, true) => free / 8,
+            (TermKind::Quota { .. }, false) => (free / 16).max(QUOTA_GRANT_MIN),
+            (TermKind::Quota { .. }, true) => free / 16,
+            (TermKind::Capacity, _) => 0,
         };
         let share = share.max(wanted);
         if let Some(holding) = self.open.get_mut(session) {
@@ -353,8 +508,9 @@ impl BookAccount {
 
     /// What the sessions that `concerns` names hold and do not use is recalled.
     fn recall(&mut self, concerns: impl Fn(&str) -> bool, now_ms: i64, recalled: &mut Vec<String>) {
+        let counted = self.is_counted();
         for (id, holding) in &mut self.open {
-            if !concerns(id) || holding.idle(self.end) == 0 {
+            if !concerns(id) || holding.idle(counted) == 0 {
                 continue;
             }
             let since_ms = match holding.recall {
@@ -381,15 +537,16 @@ impl BookAccount {
             Some((true, units)) => units.saturating_sub(self.committed(now_ms)),
             _ => 0,
         };
+        let counted = self.is_counted();
         let pending = self.open.iter().any(|(id, holding)| {
             let since_ms = match holding.recall {
                 Recall::Wanted(at_ms) | Recall::Told(at_ms) => Some(at_ms),
                 // A busy edge gives back a part at a time; how much of a rate rests there cannot be known here.
-                Recall::Answered(at_ms) if self.end.is_some() => Some(at_ms),
+                Recall::Answered(at_ms) if counted => Some(at_ms),
                 Recall::Answered(_) | Recall::None => None,
             };
             let patient = since_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) < RECALL_PATIENCE_MS);
-            id != session && holding.idle(self.end) > 0 && patient
+            id != session && holding.idle(counted) > 0 && patient
         });
         let holding = self.open.get_mut(session)?;
         let recall = match holding.recall {
@@ -406,6 +563,7 @@ impl BookAccount {
             returned: holding.returned,
             taken: holding.taken,
             freed: holding.freed,
+            removed: holding.removed,
             unleased,
             pending,
             recall,
@@ -419,6 +577,7 @@ impl Holding {
         self.returned = self.returned.max(report.returned.min(self.granted));
         self.taken = self.taken.max(report.taken);
         self.freed = self.freed.max(report.freed.min(self.taken));
+        self.removed = self.removed.max(report.removed);
     }
 
     fn held(&self) -> u64 {
@@ -429,21 +588,15 @@ impl Holding {
         self.taken.saturating_sub(self.freed)
     }
 
-    /// Held, or used where that is more: an edge that admits while the control plane is away runs into debt. A rate's
-    /// units come back after their use, so what was taken of them in all says nothing of what is held.
-    fn committed(&self, window_end: Option<i64>) -> u64 {
-        match window_end {
-            Some(_) => self.held().max(self.used()),
-            None => self.held(),
-        }
+    /// Held, or used where that is more: an edge that admits while the control plane is away, or under a soft limit, runs
+    /// into debt. Where units come back after their use, what was taken in all says nothing of what is held.
+    fn committed(&self, counted: bool) -> u64 {
+        if counted { self.held().max(self.used()) } else { self.held() }
     }
 
-    /// Units that the session may hold without using them. A rate's may all rest; only the edge knows.
-    fn idle(&self, window_end: Option<i64>) -> u64 {
-        match window_end {
-            Some(_) => self.held().saturating_sub(self.used()),
-            None => self.held(),
-        }
+    /// Units that the session may hold without using them. Of a kind that is not counted all may rest; only the edge knows.
+    fn idle(&self, counted: bool) -> u64 {
+        if counted { self.held().saturating_sub(self.used()) } else { self.held() }
     }
 }
 

@@ -2,8 +2,13 @@
 //! one swap of the proxy's shared memory.
 
 use super::account::Account;
-use crate::subscription::Subscription;
-use crate::wire::{SubjectAnswer, SubjectReport, UsageReport};
+use super::kind::AccountKind;
+use super::name::Name;
+use super::things::{THINGS_MAX, ThingEvent};
+use crate::subscription::Entitlements;
+use crate::thing::ThingId;
+use crate::window::Window;
+use crate::wire::{SubjectAnswer, SubjectReport, ThingReport, UsageReport};
 
 /// The id of an edge session: a new one whenever the edge's memory was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -19,7 +24,7 @@ impl std::fmt::Display for SessionId {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Usage {
     /// The meter's name.
-    pub meter: String,
+    pub meter: Name,
     /// Start of the hour, Unix ms.
     pub hour_ms: i64,
     /// Units charged in all.
@@ -34,6 +39,9 @@ pub const HOUR_MS: i64 = 3_600_000;
 /// How long after an hour ended its usage may still be refunded, ms. Longer than a request may take.
 const USAGE_LINGER_MS: i64 = 300_000;
 
+/// Numbers of a thing's events in a millisecond. A monotonic clock of 200 years stays within what JSON's readers can count.
+const SEQS_A_MS: u64 = 1_000;
+
 /// An edge's memory of one subject.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Record {
@@ -46,16 +54,21 @@ pub struct Record {
     pub born_ms: u64,
     /// The control plane has answered for this subject in this session.
     pub known: bool,
-    /// Rises with each change of the subscription.
-    pub subscription_revision: u64,
-    /// The subscription as JSON, or empty: kept as bytes, since a request parses it only when the revision changed.
-    pub subscription: Vec<u8>,
+    /// Rises with each change of the entitlements.
+    pub revision: u64,
+    /// The entitlements as JSON, or empty where there are none: kept as bytes, since a request parses them only when the
+    /// revision changed.
+    pub entitlements: Vec<u8>,
     /// The tier that the verified token last claimed, or empty.
     pub tier_claim: String,
     /// Limits, by name and window.
     pub accounts: Vec<Account>,
     /// Usage, by meter and hour.
     pub usage: Vec<Usage>,
+    /// The last event of a thing.
+    pub things_seq: u64,
+    /// What came and went by id and has not been told, in order; at most [`THINGS_MAX`].
+    pub things: Vec<ThingEvent>,
 }
 
 impl Record {
@@ -64,23 +77,49 @@ impl Record {
         Self { subject: subject.to_owned(), session, born_ms, ..Self::default() }
     }
 
-    /// The subscription, or `None` when there is none (or the bytes are not one, which only a fault could cause).
-    pub fn parse_subscription(&self) -> Option<Subscription> {
-        serde_json::from_slice(&self.subscription).ok()
+    /// The entitlements; none where there are none (or the bytes are not any, which only a fault could cause).
+    pub fn parse_entitlements(&self) -> Entitlements {
+        serde_json::from_slice(&self.entitlements).unwrap_or_default()
     }
 
     /// The position of the account of `limit` in the window that starts at `window_start_ms`.
     pub fn account(&self, limit: &str, window_start_ms: i64) -> Option<usize> {
-        self.accounts.iter().position(|a| a.window_start_ms == window_start_ms && a.limit == limit)
+        self.accounts.iter().position(|a| a.window_start_ms == window_start_ms && a.limit == *limit)
+    }
+
+    /// The position of the account of `limit` in `window`, which is opened if it is missing.
+    pub fn open(&mut self, limit: &str, kind: AccountKind, window: Window) -> usize {
+        let at = self.account(limit, window.start_ms).unwrap_or_else(|| {
+            self.accounts.push(Account::new(limit, kind, window));
+            self.accounts.len() - 1
+        });
+        if let Some(account) = self.accounts.get_mut(at) {
+            // A new policy may end the window elsewhere, or refill a bucket in another time.
+            (account.kind, account.window_end_ms) = (kind, window.end_ms);
+        }
+        at
+    }
+
+    /// Remembers that a thing was added or removed, until it is told. `false`: too much waits to be told already. An addition
+    /// then counts all the same, and the control plane will not know the thing when it is removed.
+    #[must_use]
+    pub fn note_thing(&mut self, meter: &str, id: ThingId, units: u64, present: bool, mono_ms: u64) -> bool {
+        if self.things.len() >= THINGS_MAX {
+            return false;
+        }
+        // By the clock, so that a record that is dropped and made anew does not number its events like those before.
+        self.things_seq = self.things_seq.saturating_add(1).max(mono_ms.saturating_mul(SEQS_A_MS));
+        self.things.push(ThingEvent { seq: self.things_seq, meter: meter.into(), id, units, present });
+        true
     }
 
     /// Counts `units` of `meter` in the hour of `now_ms` (Unix ms).
     pub fn count(&mut self, meter: &str, units: u64, now_ms: i64) {
         let hour_ms = now_ms.div_euclid(HOUR_MS).saturating_mul(HOUR_MS);
-        let usage = match self.usage.iter_mut().rposition(|u| u.hour_ms == hour_ms && u.meter == meter) {
+        let usage = match self.usage.iter_mut().rposition(|u| u.hour_ms == hour_ms && u.meter == *meter) {
             Some(at) => self.usage.get_mut(at),
             None => {
-                self.usage.push(Usage { meter: meter.to_owned(), hour_ms, taken: 0, freed: 0 });
+                self.usage.push(Usage { meter: meter.into(), hour_ms, taken: 0, freed: 0 });
                 self.usage.last_mut()
             }
         };
@@ -92,45 +131,68 @@ impl Record {
     /// Takes back `units` of `meter` counted at `counted_at_ms`.
     pub fn uncount(&mut self, meter: &str, units: u64, counted_at_ms: i64) {
         let hour_ms = counted_at_ms.div_euclid(HOUR_MS).saturating_mul(HOUR_MS);
-        if let Some(usage) = self.usage.iter_mut().find(|u| u.hour_ms == hour_ms && u.meter == meter) {
-            usage.freed = usage.freed.saturating_add(units).min(usage.taken);
+        if let Some(usage) = self.usage.iter_mut().find(|u| u.hour_ms == hour_ms && u.meter == *meter) {
+            usage.freed = usage.freed.saturating_add(units).min(usage.taken.max(usage.freed));
+        }
+    }
+
+    /// Counts `units` of `meter` that were released in the hour of `now_ms` (Unix ms): in an hour more may be released than
+    /// was added.
+    pub fn count_released(&mut self, meter: &str, units: u64, now_ms: i64) {
+        self.count(meter, 0, now_ms);
+        let hour_ms = now_ms.div_euclid(HOUR_MS).saturating_mul(HOUR_MS);
+        if let Some(usage) = self.usage.iter_mut().find(|u| u.hour_ms == hour_ms && u.meter == *meter) {
+            usage.freed = usage.freed.saturating_add(units);
         }
     }
 
     /// What the edge tells the control plane; `more` says how many units it wants on top, for each account.
-    pub fn report(&self, more: impl Fn(&Account) -> u64) -> SubjectReport {
+    pub fn report(&self, mut more: impl FnMut(&Account) -> u64) -> SubjectReport {
         SubjectReport {
             subject: self.subject.clone(),
             tier_claim: (!self.tier_claim.is_empty()).then(|| self.tier_claim.clone()),
+            revision: self.known.then_some(self.revision),
             accounts: self.accounts.iter().map(|account| account.report(more(account))).collect(),
             usage: self
                 .usage
                 .iter()
                 .map(|u| UsageReport {
-                    meter: u.meter.clone(),
+                    meter: u.meter.to_string(),
                     hour: u.hour_ms,
                     taken: u.taken,
                     freed: u.freed,
                 })
                 .collect(),
+            things: self
+                .things
+                .iter()
+                .map(|event| ThingReport {
+                    seq: event.seq,
+                    meter: event.meter.to_string(),
+                    id: event.id,
+                    units: event.units,
+                    present: event.present,
+                })
+                .collect(),
         }
     }
 
-    /// Merges an answer that was given to this record's session. `report` is what it answers. Subscriptions go by their
-    /// revision, numbers by max, so that a late answer undoes nothing.
-    pub fn merge(&mut self, report: &SubjectReport, answer: &SubjectAnswer, mono_ms: u64) {
-        self.known = true;
-        let changed = answer.subscription_revision > self.subscription_revision;
-        if changed
-            || (self.subscription.is_empty() && answer.subscription_revision >= self.subscription_revision)
+    /// Merges an answer that was given to this record's session. `report` is what it answers, and `asked_ms` (monotonic) when
+    /// it was sent. Entitlements go by their revision, numbers by max, so that a late answer undoes nothing.
+    pub fn merge(&mut self, report: &SubjectReport, answer: &SubjectAnswer, asked_ms: u64, mono_ms: u64) {
+        let changed = answer.revision > self.revision;
+        if let Some(entitlements) = &answer.entitlements
+            && (changed || (!self.known && answer.revision >= self.revision))
         {
-            self.subscription_revision = answer.subscription_revision;
-            self.subscription = answer
-                .subscription
-                .as_ref()
-                .and_then(|subscription| serde_json::to_vec(subscription).ok())
-                .unwrap_or_default();
+            self.known = true;
+            self.revision = answer.revision;
+            self.entitlements = match *entitlements == Entitlements::default() {
+                true => Vec::new(),
+                false => serde_json::to_vec(entitlements).unwrap_or_default(),
+            };
         }
+        self.things_seq = self.things_seq.max(answer.things_seq);
+        self.things.retain(|event| event.seq > answer.things_seq);
         for told in &answer.accounts {
             let asked = report
                 .accounts
@@ -138,7 +200,7 @@ impl Record {
                 .any(|r| r.limit == told.limit && r.window == told.window && r.want > told.granted);
             let account = self.account(&told.limit, told.window).and_then(|at| self.accounts.get_mut(at));
             if let Some(account) = account {
-                account.merge(told, asked, mono_ms);
+                account.merge(told, asked.then_some(asked_ms), mono_ms);
             }
         }
         if changed {
@@ -152,17 +214,12 @@ impl Record {
     pub fn forget_told(&mut self, told: &SubjectReport, now_ms: i64) {
         self.accounts.retain(|a| {
             let over = a.window_end_ms.saturating_add(USAGE_LINGER_MS) <= now_ms;
-            let same = told.accounts.iter().any(|t| {
-                t.limit == a.limit
-                    && t.window == a.window_start_ms
-                    && (t.taken, t.freed, t.returned) == (a.taken, a.freed, a.returned)
-            });
-            !(over && same)
+            !(over && told.accounts.iter().any(|t| a.is_told(t)))
         });
         self.usage.retain(|u| {
             let over = u.hour_ms.saturating_add(HOUR_MS + USAGE_LINGER_MS) <= now_ms;
             let same = told.usage.iter().any(|t| {
-                t.meter == u.meter && t.hour == u.hour_ms && (t.taken, t.freed) == (u.taken, u.freed)
+                u.meter == t.meter && t.hour == u.hour_ms && (t.taken, t.freed) == (u.taken, u.freed)
             });
             !(over && same)
         });
@@ -171,17 +228,11 @@ impl Record {
     /// Whether the control plane has all of this record's numbers: `told` is the last report of it that was answered.
     /// A record that is dropped while it is not told comes back with fewer units used than were.
     pub fn is_told(&self, told: &SubjectReport) -> bool {
-        let accounts = self.accounts.iter().all(|a| {
-            told.accounts.iter().any(|t| {
-                t.limit == a.limit
-                    && t.window == a.window_start_ms
-                    && (t.taken, t.freed, t.returned) == (a.taken, a.freed, a.returned)
-            })
-        });
-        accounts
+        self.things.is_empty()
+            && self.accounts.iter().all(|a| told.accounts.iter().any(|t| a.is_told(t)))
             && self.usage.iter().all(|u| {
                 let same = |t: &UsageReport| {
-                    t.meter == u.meter && t.hour == u.hour_ms && (t.taken, t.freed) == (u.taken, u.freed)
+                    u.meter == t.meter && t.hour == u.hour_ms && (t.taken, t.freed) == (u.taken, u.freed)
                 };
                 told.usage.iter().any(same)
             })
@@ -191,9 +242,9 @@ impl Record {
     /// The accounts' numbers must have been told; the control plane answers them again when the subject comes back.
     pub fn is_idle(&mut self, mono_ms: u64) -> bool {
         self.usage.is_empty()
-            && self.accounts.iter_mut().all(|a| {
-                a.rest.expire(mono_ms);
-                if a.is_rate() { a.rest.units() == 0 && a.held() == 0 } else { a.free() == 0 }
+            && self.accounts.iter_mut().all(|account| {
+                account.settle(mono_ms);
+                account.is_idle()
             })
     }
 }

@@ -1,5 +1,5 @@
-//! The units of a rate limit that were used and rest: for the window's length after its use a unit cannot be used again,
-//! so that no window of that length can hold more than the limit.
+//! Units that were used and rest. Of a rate, for the window's length after the use, so that no window of that length can
+//! hold more than the limit; of a concurrency limit, until the request ends, and at most as long as one may take.
 //!
 //! Counts with an end, not one time stamp per unit: ends are rounded up, to the safe side.
 
@@ -16,12 +16,13 @@ pub struct Rest {
 }
 
 impl Rest {
-    /// Forgets what no longer rests at `now_ms`.
-    pub fn expire(&mut self, now_ms: u64) {
+    /// Forgets what no longer rests at `now_ms`; answers how many units that was.
+    pub fn expire(&mut self, now_ms: u64) -> u64 {
         let over = self.entries.partition_point(|(end_ms, _)| *end_ms <= now_ms);
-        if over > 0 {
-            self.entries.drain(..over);
+        if over == 0 {
+            return 0;
         }
+        self.entries.drain(..over).fold(0, |sum, (_, units)| sum.saturating_add(units))
     }
 
     /// How many units rest. Call [`Rest::expire`] first.
@@ -29,10 +30,10 @@ impl Rest {
         self.entries.iter().fold(0, |sum, (_, units)| sum.saturating_add(*units))
     }
 
-    /// `units` are used at `now_ms` under a limit of `limit_units` per `window_ms`.
-    pub fn add(&mut self, now_ms: u64, units: u64, window_ms: u64, limit_units: u64) {
+    /// `units` are used at `now_ms` under a limit of `limit_units` per `window_ms`; answers the end of their rest.
+    pub fn add(&mut self, now_ms: u64, units: u64, window_ms: u64, limit_units: u64) -> u64 {
         if units == 0 {
-            return;
+            return 0;
         }
         // An edge in debt takes more than its limit: then too the number of ends must stay bounded.
         let exact = limit_units <= EXACT_UNITS_MAX && (self.entries.len() as u64) < EXACT_UNITS_MAX;
@@ -43,10 +44,25 @@ impl Rest {
             end_ms = end_ms.max(*last_ms);
             if *last_ms == end_ms {
                 *last_units = last_units.saturating_add(units);
-                return;
+                return end_ms;
             }
         }
         self.entries.push((end_ms, units));
+        end_ms
+    }
+
+    /// `units` of those that rest until `end_ms` rest no longer; answers how many of them there were.
+    pub fn remove(&mut self, end_ms: u64, units: u64) -> u64 {
+        let Ok(at) = self.entries.binary_search_by_key(&end_ms, |(end_ms, _)| *end_ms) else {
+            return 0;
+        };
+        let Some((_, resting)) = self.entries.get_mut(at) else { return 0 };
+        let units = units.min(*resting);
+        *resting -= units;
+        if *resting == 0 {
+            self.entries.remove(at);
+        }
+        units
     }
 
     /// The moment at which at least `units` of those resting are free again, or `None` when fewer than that rest.

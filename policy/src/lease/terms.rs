@@ -1,8 +1,12 @@
 //! What a subject's limits are at a moment, as a [`super::Book`] needs them: maximums, and the windows in which units may
 //! be granted.
 
+use super::kind::{
+    AccountKind, BUCKET_WINDOW, CAPACITY_WINDOW, CONCURRENCY_WINDOW, RATE_WINDOW, REQUEST_MS_MAX,
+};
 use crate::compile::CompiledPolicy;
-use crate::limit::LimitKind;
+use crate::document::Scope;
+use crate::limit::{LimitKind, UNLIMITED};
 use crate::subscription::{Subscription, effective_tier};
 use crate::window::Window;
 
@@ -22,32 +26,48 @@ pub struct Terms {
 pub struct Term {
     /// The limit's name.
     pub limit: String,
-    /// The meter's name.
-    pub meter: String,
-    /// The maximum.
+    /// The meter's name; none of concurrency, which has no meter.
+    pub meter: Option<String>,
+    /// The maximum, or [`UNLIMITED`].
     pub units: u64,
     /// Its windows.
     pub kind: TermKind,
 }
 
-/// The windows of a limit at a moment.
+/// The windows of a limit at a moment, or how long its units rest.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TermKind {
-    /// The current window first, then the neighbours that a clock within the skew could think it is in.
-    Quota(Vec<Window>),
+    /// Counted in windows.
+    Quota {
+        /// The current window first, then the neighbours that a clock within the skew could think it is in.
+        windows: Vec<Window>,
+        /// Whether more may be used than there is.
+        soft: bool,
+    },
     /// A sliding window of this length, ms.
     Rate {
         /// Length, ms.
         window_ms: u64,
     },
+    /// A token bucket.
+    Bucket {
+        /// How long an empty one takes to fill, ms.
+        refill_ms: u64,
+    },
+    /// Requests in flight.
+    Concurrency,
+    /// What exists at once.
+    Capacity,
 }
 
 impl Terms {
-    /// What holds for a subject at `now_ms` (Unix ms). A subject without any tier has no limits, and no units.
+    /// What holds for a subject at `now_ms` (Unix ms), of those limits that are of `scope`. Those of a member are told by what
+    /// its organisation has bought and claims. A subject without any tier has no limits, and no units.
     pub fn of(
         policy: &CompiledPolicy,
         subscription: Option<&Subscription>,
         tier_claim: Option<&str>,
+        scope: Scope,
         now_ms: i64,
     ) -> Self {
         // A claim that names no tier of the policy counts as absent, at the edge as here.
@@ -63,24 +83,14 @@ impl Terms {
         Self {
             limits: limits
                 .iter()
-                .map(|limit| Term {
-                    limit: limit.name.to_string(),
-                    meter: policy.meters.get(limit.meter).cloned().unwrap_or_default(),
-                    units: limit.units,
-                    kind: match &limit.kind {
-                        LimitKind::Rate { window_ms } => TermKind::Rate { window_ms: *window_ms },
-                        LimitKind::Quota(period) => {
-                            let current = period.window_at(now_ms, anchor_ms);
-                            let mut windows = vec![current];
-                            if now_ms.saturating_sub(current.start_ms) < WINDOW_SKEW_MS {
-                                windows.push(period.window_at(current.start_ms.saturating_sub(1), anchor_ms));
-                            }
-                            if current.end_ms.saturating_sub(now_ms) <= WINDOW_SKEW_MS {
-                                windows.push(period.window_at(current.end_ms, anchor_ms));
-                            }
-                            TermKind::Quota(windows)
-                        }
-                    },
+                .filter(|limit| limit.scope == scope)
+                .filter_map(|limit| {
+                    Some(Term {
+                        limit: limit.name.to_string(),
+                        meter: limit.meter.and_then(|at| policy.meters.get(at)).cloned(),
+                        units: limit.units,
+                        kind: TermKind::of(&limit.kind, now_ms, anchor_ms)?,
+                    })
                 })
                 .collect(),
         }
@@ -93,15 +103,79 @@ impl Terms {
 }
 
 impl Term {
-    /// The end of the window that starts at `start_ms` (`None` for a rate), or `Err` when units of that window may not
-    /// be granted now.
+    /// The end of the window that starts at `start_ms` (`None` where there are no windows), or `Err` when units of that
+    /// window may not be granted now.
     pub(super) fn window_end(&self, start_ms: i64) -> Result<Option<i64>, ()> {
-        match &self.kind {
-            TermKind::Rate { .. } if start_ms == 0 => Ok(None),
-            TermKind::Rate { .. } => Err(()),
-            TermKind::Quota(windows) => {
-                windows.iter().find(|w| w.start_ms == start_ms).map(|w| Some(w.end_ms)).ok_or(())
+        match self.kind.windows() {
+            Ok(windows) => windows.iter().find(|w| w.start_ms == start_ms).map(|w| Some(w.end_ms)).ok_or(()),
+            Err(only) if start_ms == only => Ok(None),
+            Err(_) => Err(()),
+        }
+    }
+
+    /// The window that is now; of a kind without windows its number.
+    pub(super) fn current_start_ms(&self) -> i64 {
+        self.kind.windows().map_or_else(|only| only, |windows| windows.first().map_or(0, |w| w.start_ms))
+    }
+
+    /// Whether there is no maximum.
+    pub fn is_unlimited(&self) -> bool {
+        self.units == UNLIMITED
+    }
+}
+
+impl TermKind {
+    /// Of a limit at `now_ms`; `None` where no units are granted: of the size of one request.
+    fn of(kind: &LimitKind, now_ms: i64, anchor_ms: i64) -> Option<Self> {
+        Some(match (kind, AccountKind::of(kind)?) {
+            (LimitKind::Quota { period, soft }, _) => {
+                let current = period.window_at(now_ms, anchor_ms);
+                let mut windows = vec![current];
+                if now_ms.saturating_sub(current.start_ms) < WINDOW_SKEW_MS {
+                    windows.push(period.window_at(current.start_ms.saturating_sub(1), anchor_ms));
+                }
+                if current.end_ms.saturating_sub(now_ms) <= WINDOW_SKEW_MS {
+                    windows.push(period.window_at(current.end_ms, anchor_ms));
+                }
+                windows.dedup();
+                Self::Quota { windows, soft: *soft }
             }
+            (LimitKind::Rate { window_ms }, _) => Self::Rate { window_ms: *window_ms },
+            (_, AccountKind::Bucket { refill_ms }) => Self::Bucket { refill_ms },
+            (LimitKind::Concurrency, _) => Self::Concurrency,
+            (LimitKind::Capacity, _) => Self::Capacity,
+            (LimitKind::Bucket { .. } | LimitKind::Size, _) => return None,
+        })
+    }
+
+    /// `quota`, `rate` (a token bucket too), `concurrency` or `capacity`: the member of the document that gives it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Quota { .. } => "quota",
+            Self::Rate { .. } | Self::Bucket { .. } => "rate",
+            Self::Concurrency => "concurrency",
+            Self::Capacity => "capacity",
+        }
+    }
+
+    /// How long a unit may rest after the last use of a closed session, ms.
+    pub(super) fn rest_ms(&self) -> u64 {
+        match self {
+            Self::Rate { window_ms } => *window_ms,
+            Self::Bucket { refill_ms } => *refill_ms,
+            Self::Concurrency => REQUEST_MS_MAX,
+            Self::Quota { .. } | Self::Capacity => 0,
+        }
+    }
+
+    /// The windows, or the only one's number.
+    fn windows(&self) -> Result<&[Window], i64> {
+        match self {
+            Self::Quota { windows, .. } => Ok(windows),
+            Self::Rate { .. } => Err(RATE_WINDOW),
+            Self::Bucket { .. } => Err(BUCKET_WINDOW),
+            Self::Concurrency => Err(CONCURRENCY_WINDOW),
+            Self::Capacity => Err(CAPACITY_WINDOW),
         }
     }
 }

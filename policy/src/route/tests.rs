@@ -1,7 +1,10 @@
 //! Templates by example, the router against a scan of the whole table.
 
+mod conditions;
+
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 
@@ -19,7 +22,7 @@ fn check(table: &[&str], requests: &[&str], expected: Expect) {
     let mut lines = String::new();
     for request in requests {
         let (method, path) = request.split_once(' ').unwrap();
-        let found = router.find(method, path).map_or("none", |route| table[route]);
+        let found = find(&router, method, path).map_or("none", |route| table[route]);
         lines += &format!("{request} -> {found}\n");
     }
     expected.assert_eq(&lines);
@@ -34,15 +37,26 @@ fn router(table: &[&str]) -> Router {
     let mut router = Router::default();
     for line in table {
         let (methods, template) = row(line);
-        router.push(&Template::parse(template).unwrap(), methods);
+        let route = json!({"path": template, "methods": methods});
+        router.push(
+            &Template::parse(template).unwrap(),
+            Conditions::of(&serde_json::from_value(route).unwrap()),
+        );
     }
     router
+}
+
+fn find(router: &Router, method: &str, path: &str) -> Option<usize> {
+    router.find(&Head { method, path, host: "", headers: &|_| None }, Call::Read(None))
 }
 
 #[test]
 fn templates_are_literals_parameters_and_a_rest() {
     check_template("/", expect!["[]"]);
-    check_template("/v1/items/{id}/{*rest}", expect![[r#"[Literal("v1"), Literal("items"), Any, Rest]"#]]);
+    check_template(
+        "/v1/items/{id}/{*rest}",
+        expect![[r#"[Literal("v1"), Literal("items"), Any("id"), Rest("rest")]"#]],
+    );
     check_template("/a%20b", expect![[r#"[Literal("a%20b")]"#]]);
 }
 
@@ -104,11 +118,24 @@ fn parameters_are_whole_segments_with_names_of_their_own() {
 
 #[test]
 fn parameter_names_are_words() {
-    check_template("/v1/{item_id}/{_2}", expect![[r#"[Literal("v1"), Any, Any]"#]]);
+    check_template("/v1/{item_id}/{_2}", expect![[r#"[Literal("v1"), Any("item_id"), Any("_2")]"#]]);
     check_template(
         "/v1/{item-id}",
         expect!["name the parameter {item-id} with letters, digits and underscores, such as {id} or {*rest}"],
     );
+}
+
+#[test]
+fn a_parameter_is_what_stands_in_its_place() {
+    let value = |template: &str, path: &'static str, name: &str| {
+        Template::parse(template).unwrap().value_in(path, name).unwrap_or("none")
+    };
+    assert_eq!(value("/v1/{id}/{*rest}", "/v1/a/b/c", "id"), "a");
+    assert_eq!(value("/v1/{id}/{*rest}", "/v1/a/b/c", "rest"), "b/c");
+    assert_eq!(value("/v1/{id}/{*rest}", "/v1/a/b", "rest"), "b");
+    assert_eq!(value("/v1/{id}", "/v1/a", "other"), "none");
+    assert_eq!(value("/v1/{id}", "/v1", "id"), "none");
+    assert_eq!(value("/", "/", "id"), "none");
 }
 
 #[test]
@@ -236,6 +263,6 @@ proptest! {
     ) {
         let path = format!("/{}", path.join("/"));
         let lines: Vec<&str> = table.iter().map(String::as_str).collect();
-        prop_assert_eq!(router(&lines).find(method, &path), scan(&table, method, &path));
+        prop_assert_eq!(find(&router(&lines), method, &path), scan(&table, method, &path));
     }
 }

@@ -7,7 +7,7 @@ use expect_test::{Expect, expect};
 use super::*;
 
 fn period(name: &str, zone: &str) -> Period {
-    let zone = (name != "billing_month").then_some(zone);
+    let zone = (!["billing_month", "lifetime"].contains(&name)).then_some(zone);
     Period::new(name, zone).unwrap()
 }
 
@@ -17,8 +17,12 @@ fn ms(text: &str) -> i64 {
 
 fn shown(period: &Period, moment_ms: i64) -> String {
     let zone = match period {
-        Period::Hour(zone) | Period::Day(zone) | Period::Month(zone) => zone.clone(),
-        Period::BillingMonth => TimeZone::UTC,
+        Period::Hour(zone)
+        | Period::Day(zone)
+        | Period::Week(zone)
+        | Period::Month(zone)
+        | Period::Year(zone) => zone.clone(),
+        Period::BillingMonth | Period::Lifetime => TimeZone::UTC,
     };
     timestamp(moment_ms).to_zoned(zone).strftime("%F %T%:z").to_string()
 }
@@ -277,6 +281,93 @@ fn months_start_at_the_zones_midnight() {
 }
 
 #[test]
+fn weeks_start_on_monday_at_the_zones_midnight() {
+    check(
+        "week",
+        "UTC",
+        "2026-01-01T00:00:00Z",
+        3,
+        expect![[r#"
+        2025-12-29 00:00:00+00:00 for 10080
+        2026-01-05 00:00:00+00:00 for 10080
+        2026-01-12 00:00:00+00:00 for 10080
+    "#]],
+    );
+    check(
+        "week",
+        "Europe/Berlin",
+        "2026-03-29T21:59:59.999Z",
+        2,
+        expect![[r#"
+        2026-03-23 00:00:00+01:00 for 10020
+        2026-03-30 00:00:00+02:00 for 10080
+    "#]],
+    );
+    check(
+        "week",
+        "Europe/Berlin",
+        "2026-10-19T12:00:00Z",
+        2,
+        expect![[r#"
+        2026-10-19 00:00:00+02:00 for 10140
+        2026-10-26 00:00:00+01:00 for 10080
+    "#]],
+    );
+    // Its Sunday has its midnight twice.
+    check(
+        "week",
+        "America/Havana",
+        "2026-10-31T12:00:00Z",
+        2,
+        expect![[r#"
+        2026-10-26 00:00:00-04:00 for 10140
+        2026-11-02 00:00:00-05:00 for 10080
+    "#]],
+    );
+}
+
+#[test]
+fn years_start_at_the_zones_midnight() {
+    check(
+        "year",
+        "UTC",
+        "2023-12-31T23:59:59.999Z",
+        3,
+        expect![[r#"
+        2023-01-01 00:00:00+00:00 for 525600
+        2024-01-01 00:00:00+00:00 for 527040
+        2025-01-01 00:00:00+00:00 for 525600
+    "#]],
+    );
+    check(
+        "year",
+        "Asia/Tokyo",
+        "2025-12-31T15:00:00Z",
+        1,
+        expect![[r#"
+        2026-01-01 00:00:00+09:00 for 525600
+    "#]],
+    );
+    check(
+        "year",
+        "America/New_York",
+        "2026-01-01T04:59:59.999Z",
+        1,
+        expect![[r#"
+        2025-01-01 00:00:00-05:00 for 525600
+    "#]],
+    );
+}
+
+#[test]
+fn a_lifetime_is_one_window() {
+    let lifetime = Window { start_ms: 0, end_ms: i64::MAX - 1 };
+    for now_ms in [i64::MIN, CALENDAR_START_MS, -1, 0, CALENDAR_END_MS, i64::MAX] {
+        assert_eq!(Period::Lifetime.window_at(now_ms, now_ms), lifetime);
+    }
+}
+
+#[test]
 fn a_billing_month_from_the_31st_does_not_drift() {
     check_billing(
         "2026-01-31T10:20:30Z",
@@ -349,8 +440,8 @@ fn a_zone_has_one_meaning_however_it_is_spelled() {
 
 #[test]
 fn time_outside_the_calendar_is_one_window_on_each_side() {
-    for period in [period("hour", "UTC"), period("day", "UTC"), period("month", "UTC"), Period::BillingMonth]
-    {
+    for name in ["hour", "day", "week", "month", "year", "billing_month"] {
+        let period = period(name, "UTC");
         let before = Window { start_ms: i64::MIN, end_ms: CALENDAR_START_MS };
         let after = Window { start_ms: CALENDAR_END_MS, end_ms: i64::MAX };
         assert_eq!(period.window_at(i64::MIN, i64::MAX), before);

@@ -55,6 +55,77 @@ on_control_plane_loss: open
 denials: { upgrade_url: https://example.com/pricing }
 "#;
 
+/// A document that says all that can be said.
+pub(crate) const FULL: &str = r#"
+version: 1
+enforcement: enforce
+on_control_plane_loss: closed
+anonymous: {tier: anon, trusted_hops: 1}
+bodies: {json_bytes_max: 262144, over: unmetered}
+route_by_tier: true
+issuers:
+- {issuer: https://issuer.example, keys: {file: issuer.jwks.json}, claims: {organization: org}}
+meters: {api_calls: {}, documents: {}, storage_bytes: {}, tokens: {}}
+tiers:
+  anon: {}
+  pro:
+    features: [search]
+    limits:
+    - {meter: api_calls, quota: 10000, per: month, soft: true, zone: Europe/Berlin}
+    - {meter: api_calls, rate: 60, per: 60s, enforcement: shadow, on_control_plane_loss: open}
+    - {meter: api_calls, rate: 10, per: 1s, burst: 20}
+    - {meter: documents, capacity: 1000, status: 413}
+    - {meter: storage_bytes, capacity: unlimited}
+    - {concurrency: 5, routes: [chat]}
+    - {size: 10485760, routes: [chat, default]}
+    - {meter: api_calls, quota: 100, per: day, scope: member}
+    - {meter: tokens, quota: unlimited, per: lifetime, routes: [chat]}
+routes:
+- name: chat
+  methods: [POST]
+  path: /v1/chat/{room}
+  hosts: [api.example.com, "*.example.com"]
+  headers: {x-api-version: "2", x-beta: "*"}
+  jsonrpc: [executeAIRequest, "tools/*"]
+  auth: required
+  features: [search]
+  enforcement: shadow
+  charges:
+    api_calls: 1
+    documents: {units: -1, id: path.room, on: success}
+    storage_bytes: {body_bytes: request, release: true}
+    tokens:
+      response_json: /usage/total_tokens
+      estimate: {request_json: /max_tokens, default: 1000}
+      default: 500
+  refund: [5xx]
+  success: [2xx, 3xx]
+  denials:
+    quota-exceeded:
+      status: 429
+      content_type: application/json
+      body: {error: "Limit of {maximum} reached", used: "{used}"}
+- path: /mcp
+  mcp_tools: [search, "admin.*"]
+  auth: optional
+  charges:
+    api_calls: {request_json: /params/cost, default: 1, per: request}
+    documents: {units: 1, id: header.x-document}
+    tokens: {response_header: x-tokens, estimate: 100, on: success}
+- {path: /upload, charges: {storage_bytes: {body_bytes: request, estimate: {request_header: x-length}}}}
+default_route: {charges: {api_calls: {request_header: x-cost}, tokens: {body_bytes: response}}}
+denials:
+  type_base: https://example.com/problems/
+  upgrade_url: https://example.com/pricing
+  legacy_headers: true
+  warn_at: [80, 95]
+  templates: {rate-exceeded: {body: "Slow down: {{ {retry_after_s} s"}}
+  jsonrpc:
+    status: 200
+    codes: {quota-exceeded: -32001, rate-exceeded: -32002, default: -32000}
+    data: {quota-exceeded: {limit: "{limit}", left: "{remaining}"}}
+"#;
+
 /// The good document with one text in it replaced.
 fn changed(old: &str, new: &str) -> String {
     assert_eq!(GOOD.matches(old).count(), 1, "{old}");
@@ -85,7 +156,7 @@ tiers:
     limits:
       - meter: calls
         quota: 5
-        per: week
+        per: fortnight
       - { meter: api.calls, rate: 5, per: 1s, zone: UTC }
 default_tier: gold
 routes:
@@ -98,7 +169,7 @@ routes:
             line 2: issuers: add an issuer, or write `auth: none` in routes[0] (and 1 more): a token is required there and no issuer could have signed it [column 1]
             line 5: meters["api.calls"].unit: write 1 to 2048 bytes of text without control characters [column 5]
             line 9: tiers.free.limits[0].meter: name one of the meters, or define calls under `meters` [column 9]
-            line 11: tiers.free.limits[0].per: use hour, day, month or billing_month [column 9]
+            line 11: tiers.free.limits[0].per: use hour, day, week, month, year, billing_month or lifetime [column 9]
             line 12: tiers.free.limits[1].zone: leave `zone` out: a rate's window slides and has no calendar [column 47]
             line 13: default_tier: name one of the tiers, or define gold under `tiers` [column 1]
             line 15: routes[0].path: start the path with a slash [column 5]
@@ -140,7 +211,7 @@ fn unknown_members_are_refused_everywhere() {
     check(
         &changed("version: 1", "version: 1\nextra: 1"),
         expect![
-            "line 3: extra: remove `extra`, or write one of version, issuers, meters, tiers, default_tier, routes, default_route, on_control_plane_loss, denials [column 1]"
+            "line 3: extra: remove `extra`, or write one of version, enforcement, issuers, anonymous, bodies, route_by_tier, meters, tiers, default_tier, routes, default_route, on_control_plane_loss, denials [column 1]"
         ],
     );
     check(
@@ -152,19 +223,19 @@ fn unknown_members_are_refused_everywhere() {
     check(
         &changed("auth: none, ", "auth: none, charge: 1, "),
         expect![
-            "line 25: routes[0].charge: remove `charge`, or write one of name, methods, path, auth, charges, features, refund [column 34]"
+            "line 25: routes[0].charge: remove `charge`, or write one of name, methods, path, hosts, headers, jsonrpc, mcp_tools, auth, enforcement, charges, features, refund, success, denials [column 34]"
         ],
     );
     check(
         &changed("default_tier: free", "default_route: { path: / }"),
         expect![
-            "line 23: default_route.path: remove `path`, or write one of auth, charges, features, refund [column 18]"
+            "line 23: default_route.path: remove `path`, or write one of auth, enforcement, charges, features, refund, success, denials [column 18]"
         ],
     );
     check(
         &changed("quota: 1000,", "quotas: 1000,"),
         expect![
-            "line 14: tiers.free.limits[0].quotas: remove `quotas`, or write one of name, meter, quota, rate, per, zone [column 29]"
+            "line 14: tiers.free.limits[0].quotas: remove `quotas`, or write one of name, meter, quota, rate, capacity, concurrency, size, per, zone, soft, burst, status, scope, enforcement, on_control_plane_loss, routes [column 29]"
         ],
     );
 }
@@ -195,15 +266,21 @@ fn a_member_that_comes_twice_is_refused() {
 fn a_value_of_another_type_is_refused_with_its_place() {
     check(
         &changed("quota: 1000,", "quota: many,"),
-        expect!["line 14: tiers.free.limits[0].quota: write a whole number, 0 or more [column 36]"],
+        expect![
+            "line 14: tiers.free.limits[0].quota: write a whole number, 0 or more, or `unlimited` [column 29]"
+        ],
     );
     check(
         &changed("quota: 1000,", "quota: -1,"),
-        expect!["line 14: tiers.free.limits[0].quota: write a whole number, 0 or more [column 36]"],
+        expect![
+            "line 14: tiers.free.limits[0].quota: write a whole number, 0 or more, or `unlimited` [column 29]"
+        ],
     );
     check(
         &changed("quota: 1000,", "quota: 1.5,"),
-        expect!["line 14: tiers.free.limits[0].quota: write a whole number, 0 or more [column 36]"],
+        expect![
+            "line 14: tiers.free.limits[0].quota: write a whole number, 0 or more, or `unlimited` [column 29]"
+        ],
     );
     check(
         &changed("on_control_plane_loss: open", "on_control_plane_loss: ajar"),
@@ -211,12 +288,16 @@ fn a_value_of_another_type_is_refused_with_its_place() {
     );
     check(
         &changed(", per: billing_month", ""),
-        expect!["line 21: tiers.pro.limits[2]: add `per` [column 9]"],
+        expect![
+            "line 21: tiers.pro.limits[2]: add `per`: hour, day, week, month, year, billing_month or lifetime [column 9]"
+        ],
     );
     check(&changed("rate: 10, per: 1s", "{}: 1"), expect!["line 15: expected string scalar [column 42]"]);
     check(
         &changed("      - { name: burst, meter: api_calls, rate: 10, per: 1s }", "      - {}"),
-        expect!["line 15: tiers.free.limits[1]: add `meter` [column 9]"],
+        expect![[r#"
+            line 15: tiers.free.limits[1]: give `quota` (units per calendar or billing window), `rate` (units in any window of a length), `capacity` (units at once), `concurrency` (requests at once) or `size` (bytes of a body) [column 9]
+            line 22: tiers.staging.limits[1]: give `quota` (units per calendar or billing window), `rate` (units in any window of a length), `capacity` (units at once), `concurrency` (requests at once) or `size` (bytes of a body) [column 12]"#]],
     );
     check(
         &changed("    keys: { url: https://issuer.example/jwks.json }\n", ""),
@@ -243,6 +324,94 @@ fn a_value_of_another_type_is_refused_with_its_place() {
     check("", expect!["line 1: unexpected end of input [column 1]"]);
     check("- 1", expect!["line 1: write a mapping, such as {} [column 1]"]);
     check("version: 1", expect!["line 1: add `meters` [column 1]"]);
+}
+
+#[test]
+fn numbers_may_be_a_word_or_a_mapping() {
+    check(&changed("quota: 1000,", "quota: unlimited,"), expect!["good"]);
+    check(
+        &changed("quota: 1000,", "quota: endless,"),
+        expect![
+            "line 14: tiers.free.limits[0].quota: write a whole number, 0 or more, or `unlimited` [column 29]"
+        ],
+    );
+    check(
+        &changed("quota: 1000,", "quota: \"1000\","),
+        expect![
+            "line 14: tiers.free.limits[0].quota: write a whole number, 0 or more, or `unlimited` [column 29]"
+        ],
+    );
+    check(
+        &changed("quota: 1000,", "quota: 99999999999999999999999,"),
+        expect![
+            "line 14: tiers.free.limits[0].quota: write a whole number, 0 or more, or `unlimited` [column 29]"
+        ],
+    );
+    check(
+        &changed("quota: 1000,", "quota: [1],"),
+        expect![
+            "line 14: tiers.free.limits[0].quota: write a whole number, 0 or more, or `unlimited` [column 29]"
+        ],
+    );
+    check(&changed("{ api_calls: 10 }", "{ api_calls: { units: 10 } }"), expect!["good"]);
+    check(
+        &changed("{ api_calls: 10 }", "{ api_calls: ten }"),
+        expect!["line 28: routes[1].charges.api_calls: write a whole number or a mapping [column 16]"],
+    );
+    check(
+        &changed("{ api_calls: 10 }", "{ api_calls: 99999999999999999999 }"),
+        expect!["line 28: routes[1].charges.api_calls: write a whole number or a mapping [column 16]"],
+    );
+    check(
+        &changed("{ api_calls: 10 }", "{ api_calls: { unit: 10 } }"),
+        expect![
+            "line 28: routes[1].charges.api_calls.unit: remove `unit`, or write one of units, body_bytes, request_header, response_header, request_json, response_json, release, on, default, estimate, per, id [column 29]"
+        ],
+    );
+    check(
+        &changed("{ api_calls: 10 }", "{ api_calls: { units: 10, units: 11 } }"),
+        expect!["line 28: routes[1].charges.api_calls.units: remove this or the other `units` [column 40]"],
+    );
+    check(
+        &changed("{ api_calls: 10 }", "{ api_calls: { units: 1.5 } }"),
+        expect!["line 28: routes[1].charges.api_calls.units: write a whole number [column 36]"],
+    );
+    check(
+        &changed("{ api_calls: 10 }", "{ api_calls: { body_bytes: both } }"),
+        expect![
+            "line 28: routes[1].charges.api_calls.body_bytes: write one of request, response; there is no `both` [column 41]"
+        ],
+    );
+    check(
+        &changed("{ api_calls: 10 }", "\n      api_calls:\n        response_json: /a\n        estimate: -1"),
+        expect![
+            "line 31: routes[1].charges.api_calls.estimate: write a whole number, 0 or more, or a mapping [column 9]"
+        ],
+    );
+    check(
+        &changed(
+            "{ api_calls: 10 }",
+            "\n      api_calls:\n        response_json: /a\n        estimate:\n          default: x",
+        ),
+        expect![
+            "line 32: routes[1].charges.api_calls.estimate.default: write a whole number, 0 or more [column 20]"
+        ],
+    );
+    check(
+        &changed("{ api_calls: 10 }", "\n      api_calls:\n        response_json: a\n        on: request"),
+        expect![
+            "line 30: routes[1].charges.api_calls.response_json: start the pointer with a slash, such as /usage/total_tokens [column 9]"
+        ],
+    );
+}
+
+#[test]
+fn all_that_a_policy_can_say_is_read() {
+    check(FULL, expect!["good"]);
+    let document = parse(FULL).unwrap();
+    let json = serde_json::to_string(&document).unwrap();
+    assert_eq!(parse(&json).unwrap(), document);
+    assert_eq!(serde_json::from_str::<PolicyDocument>(&json).unwrap(), document);
 }
 
 #[test]
@@ -274,7 +443,7 @@ fn text_that_grows_when_read_is_refused() {
     check(
         &text,
         expect![
-            "line 1: remove `a0`, or write one of version, issuers, meters, tiers, default_tier, routes, default_route, on_control_plane_loss, denials [column 1]"
+            "line 1: remove `a0`, or write one of version, enforcement, issuers, anonymous, bodies, route_by_tier, meters, tiers, default_tier, routes, default_route, on_control_plane_loss, denials [column 1]"
         ],
     );
     let inner = text.lines().map(|line| format!("        {line}\n")).collect::<String>();

@@ -46,6 +46,66 @@ fn a_good_document_fits_the_schema_as_written_and_as_sent() {
     check(&json!({"version": 1, "meters": {}, "tiers": {}}), expect![[""]]);
 }
 
+#[cfg(feature = "yaml")]
+#[test]
+fn all_that_a_policy_can_say_fits_the_schema() {
+    let document = crate::document::parse(crate::document::parse::tests::FULL).unwrap();
+    check(&serde_json::to_value(document).unwrap(), expect![[""]]);
+}
+
+#[test]
+fn numbers_that_may_be_something_else_are_one_of_the_two() {
+    let with = |pointer: &str, value: Value| {
+        let mut document = good();
+        let (parent, name) = pointer.rsplit_once('/').unwrap();
+        let parent = document.pointer_mut(parent).unwrap().as_object_mut().unwrap();
+        parent.insert(name.to_owned(), value);
+        document
+    };
+    let quota = |value: Value| with("/tiers/free/limits/0/quota", value);
+    check(&quota(json!("unlimited")), expect![[""]]);
+    check(
+        &quota(json!("endless")),
+        expect![[
+            r#"/tiers/free/limits/0/quota: "endless" is not valid under any of the schemas listed in the 'anyOf' keyword"#
+        ]],
+    );
+    check(
+        &quota(json!(1.5)),
+        expect![
+            "/tiers/free/limits/0/quota: 1.5 is not valid under any of the schemas listed in the 'anyOf' keyword"
+        ],
+    );
+    let charge = |value: Value| with("/routes/0/charges/api_calls", value);
+    check(&charge(json!(-1)), expect![[""]]);
+    check(&charge(json!({"response_json": "/a", "estimate": 5})), expect![[""]]);
+    check(&charge(json!({"response_json": "/a", "estimate": {"request_json": "/b"}})), expect![[""]]);
+    check(
+        &charge(json!("1")),
+        expect![[
+            r#"/routes/0/charges/api_calls: "1" is not valid under any of the schemas listed in the 'anyOf' keyword"#
+        ]],
+    );
+    check(
+        &charge(json!({"unit": 1})),
+        expect![[
+            r#"/routes/0/charges/api_calls: {"unit":1} is not valid under any of the schemas listed in the 'anyOf' keyword"#
+        ]],
+    );
+    check(
+        &charge(json!({"response_json": "/a", "estimate": -5})),
+        expect![[
+            r#"/routes/0/charges/api_calls: {"estimate":-5,"response_json":"/a"} is not valid under any of the schemas listed in the 'anyOf' keyword"#
+        ]],
+    );
+    check(
+        &charge(json!({"response_json": "/a", "estimate": {"json": "/b"}})),
+        expect![[
+            r#"/routes/0/charges/api_calls: {"estimate":{"json":"/b"},"response_json":"/a"} is not valid under any of the schemas listed in the 'anyOf' keyword"#
+        ]],
+    );
+}
+
 #[test]
 fn what_the_reader_refuses_the_schema_refuses() {
     let with = |pointer: &str, name: &str, value: Value| {
@@ -67,7 +127,9 @@ fn what_the_reader_refuses_the_schema_refuses() {
     );
     check(
         &with("/tiers/free/limits/0", "quota", json!(-1)),
-        expect!["/tiers/free/limits/0/quota: -1 is less than the minimum of 0"],
+        expect![
+            "/tiers/free/limits/0/quota: -1 is not valid under any of the schemas listed in the 'anyOf' keyword"
+        ],
     );
     check(
         &with("/issuers/0", "algorithms", json!(["none"])),

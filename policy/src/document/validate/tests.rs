@@ -1,7 +1,10 @@
 //! What is refused, and in which words. A row changes one document that is good by a JSON merge patch (RFC 7396).
 
+mod answers;
 mod bounds;
+mod charges;
 mod issuers;
+mod limits;
 mod routes;
 mod tiers;
 
@@ -83,7 +86,7 @@ fn all_faults_are_told_at_once() {
         expect![[r#"
             version: write `version: 1`, the only version of this format
             tiers.free.limits[0].meter: name one of the meters, or define calls under `meters`
-            tiers.free.limits[0]: give `quota` (units per calendar or billing window) or `rate` (units in any window of a length)
+            tiers.free.limits[0]: give `quota` (units per calendar or billing window), `rate` (units in any window of a length), `capacity` (units at once), `concurrency` (requests at once) or `size` (bytes of a body)
             default_tier: name one of the tiers, or define gold under `tiers`"#]],
     );
 }

@@ -2,6 +2,7 @@
 
 use expect_test::{Expect, expect};
 
+use super::super::kind::{BUCKET_WINDOW, CONCURRENCY_WINDOW};
 use super::super::terms::Term;
 use super::*;
 use crate::window::Window;
@@ -10,20 +11,42 @@ const TTL_MS: u64 = 30_000;
 const END_MS: i64 = 1_000_000;
 
 fn terms(units: u64) -> Terms {
-    let term = |limit: &str, kind| Term { limit: limit.to_owned(), meter: "calls".to_owned(), units, kind };
-    let window = Window { start_ms: 0, end_ms: END_MS };
-    let quota = term("day", TermKind::Quota(vec![window]));
-    Terms { limits: vec![quota, term("rate", TermKind::Rate { window_ms: 60_000 })] }
+    let term = |limit: &str, kind| Term {
+        limit: limit.to_owned(),
+        meter: (limit != "flight").then(|| "calls".to_owned()),
+        units,
+        kind,
+    };
+    let windows = vec![Window { start_ms: 0, end_ms: END_MS }];
+    Terms {
+        limits: vec![
+            term("day", TermKind::Quota { windows, soft: false }),
+            term("rate", TermKind::Rate { window_ms: 60_000 }),
+            term("bucket", TermKind::Bucket { refill_ms: 20_000 }),
+            term("flight", TermKind::Concurrency),
+            term("rooms", TermKind::Capacity),
+        ],
+    }
 }
 
 fn report(limit: &str, [taken, freed, returned, want]: [u64; 4]) -> AccountReport {
-    AccountReport { limit: limit.to_owned(), window: 0, taken, freed, returned, want }
+    let (limit, window) = (limit.to_owned(), window_of(limit));
+    AccountReport { limit, window, taken, freed, removed: 0, returned, want }
+}
+
+fn window_of(limit: &str) -> i64 {
+    match limit {
+        "bucket" => BUCKET_WINDOW,
+        "flight" => CONCURRENCY_WINDOW,
+        "rooms" => CAPACITY_WINDOW,
+        _ => 0,
+    }
 }
 
 /// Plays steps on a book under a maximum of 10, and shows what each answers. Moments are seconds.
 ///
-/// `s1 LIMIT TAKEN FREED RETURNED WANT` a sync; `s1 close HEARD`; `s1 late|last LIMIT TAKEN FREED` numbers of a closed
-/// session; `at SECONDS`; `limit UNITS`; `prune`; `? LIMIT` what is committed.
+/// `s1 LIMIT TAKEN FREED RETURNED WANT [REMOVED]` a sync; `s1 close HEARD`; `s1 late|last LIMIT TAKEN FREED` numbers of a closed
+/// session, `s1 lastly TAKEN FREED REMOVED` of its rooms; `release UNITS` by id; `count UNITS` of rooms; `at SECONDS`; `limit UNITS`; `prune`; `? LIMIT` what is committed.
 fn check(steps: &str, expected: Expect) {
     let (mut book, mut terms, mut now_ms) = (Book::default(), terms(10), 0);
     let mut said = Vec::new();
@@ -34,7 +57,7 @@ fn check(steps: &str, expected: Expect) {
             ["at", _] => now_ms = number(1).cast_signed() * 1_000,
             ["limit", _] => terms = super::tests::terms(number(1)),
             ["prune"] => book.prune(now_ms),
-            ["?", limit] => said.push(format!("{limit} {}", book.committed(limit, 0, now_ms))),
+            ["?", limit] => said.push(format!("{limit} {}", book.committed(limit, window_of(limit), now_ms))),
             [session, "close", _] => book.close(session, number(2).cast_signed() * 1_000, TTL_MS),
             [session, "late", limit, _, _] => {
                 book.settle(session, &[report(limit, [number(3), number(4), 0, 0])], false);
@@ -42,9 +65,24 @@ fn check(steps: &str, expected: Expect) {
             [session, "last", limit, _, _] => {
                 book.settle(session, &[report(limit, [number(3), number(4), 0, 0])], true);
             }
-            [session, limit, _, _, _, _] => {
+            ["release", _] => book.release(&terms, "calls", number(1), now_ms),
+            ["count", _] => book.reconcile(&terms, "rooms", number(1)),
+            ["rooms?"] => {
+                let standings = book.standings(&terms, now_ms);
+                let rooms = standings.iter().find(|standing| standing.limit == "rooms").unwrap();
+                let Standing { used, leased, unleased, clamped, .. } = rooms;
+                said.push(format!("rooms: {used} used, {leased} leased, {unleased} free, {clamped} clamped"));
+            }
+            [session, "lastly", _, _, _] => {
+                let removed = number(4);
+                let report = AccountReport { removed, ..report("rooms", [number(2), number(3), 0, 0]) };
+                book.settle(session, &[report], true);
+            }
+            [session, limit, _, _, _, _] | [session, limit, _, _, _, _, _] => {
                 let numbers = [number(2), number(3), number(4), number(5)];
-                let answer = book.sync(session, &[report(limit, numbers)], &terms, now_ms);
+                let removed = if words.len() > 6 { number(6) } else { 0 };
+                let report = AccountReport { removed, ..report(limit, numbers) };
+                let answer = book.sync(session, &[report], &terms, now_ms);
                 said.push(show(session, limit, &answer));
             }
             _ => panic!("no such step: {step}"),
@@ -274,6 +312,172 @@ fn a_window_or_limit_that_is_not_in_force_is_not_opened() {
 }
 
 #[test]
+fn a_session_that_released_what_another_added_frees_it_for_everybody() {
+    check(
+        "s1 rooms 0 0 0 4; s1 rooms 4 0 0 4; s2 rooms 0 0 0 0 3; rooms?; s2 rooms 0 0 0 9 3; rooms?",
+        expect![[r#"
+            s1: 4-0 0-0 unleased 6
+            s1: 4-0 4-0 unleased 6
+            s2: 0-0 0-0 unleased 9
+            rooms: 1 used, 0 leased, 9 free, 0 clamped
+            s2: 9-0 0-0 unleased 0
+            rooms: 1 used, 9 leased, 0 free, 0 clamped"#]],
+    );
+}
+
+#[test]
+fn a_release_that_is_heard_before_its_addition_counts_all_the_same() {
+    check(
+        "s1 rooms 0 0 0 4; s2 rooms 0 0 0 0 3; rooms?; at 30; s1 rooms 4 0 0 4; rooms?; at 99; prune; rooms?",
+        expect![[r#"
+            s1: 4-0 0-0 unleased 6
+            s2: 0-0 0-0 unleased 6
+            rooms: 0 used, 4 leased, 6 free, 0 clamped
+            s1: 4-0 4-0 unleased 9
+            rooms: 1 used, 0 leased, 9 free, 0 clamped
+            rooms: 1 used, 0 leased, 9 free, 0 clamped"#]],
+    );
+    // The units that it held may be what was released: they are counted when the session is closed.
+    check(
+        "s1 rooms 0 0 0 4; s2 rooms 0 0 0 0 3; s1 close 0; rooms?; at 99; prune; rooms?",
+        expect![[r#"
+        s1: 4-0 0-0 unleased 6
+        s2: 0-0 0-0 unleased 6
+        rooms: 1 used, 0 leased, 9 free, 0 clamped
+        rooms: 1 used, 0 leased, 9 free, 0 clamped"#]],
+    );
+}
+
+#[test]
+fn what_released_nothing_is_clamped_and_shown() {
+    check(
+        "s2 rooms 0 0 0 0 3; at 59; prune; rooms?; at 60; prune; rooms?; s1 rooms 0 0 0 4; s1 rooms 4 0 0 4; rooms?",
+        expect![[r#"
+            s2: 0-0 0-0 unleased 10
+            rooms: 0 used, 0 leased, 10 free, 0 clamped
+            rooms: 0 used, 0 leased, 10 free, 3 clamped
+            s1: 4-0 0-0 unleased 6
+            s1: 4-0 4-0 unleased 6
+            rooms: 4 used, 0 leased, 6 free, 3 clamped"#]],
+    );
+}
+
+#[test]
+fn of_a_capacity_nothing_is_granted_that_nobody_wants() {
+    check(
+        "s1 rooms 0 0 0 1; s2 rooms 0 0 0 2; s2 rooms 2 0 0 20",
+        expect![[r#"
+        s1: 1-0 0-0 unleased 9
+        s2: 2-0 0-0 unleased 7
+        s2: 9-0 2-0 unleased 0 pending recalls s1"#]],
+    );
+}
+
+#[test]
+fn a_capacity_s_closed_session_stays_charged_until_its_final_numbers_come() {
+    check(
+        "s1 rooms 0 0 0 9; s1 rooms 2 0 0 9; s1 close 0; at 9999; prune; rooms?; s1 lastly 4 1 2; rooms?; prune; rooms?",
+        expect![[r#"
+            s1: 9-0 0-0 unleased 1
+            s1: 9-0 2-0 unleased 1
+            rooms: 9 used, 0 leased, 1 free, 0 clamped
+            rooms: 1 used, 0 leased, 9 free, 0 clamped
+            rooms: 1 used, 0 leased, 9 free, 0 clamped"#]],
+    );
+    check(
+        "s1 rooms 0 0 0 9; s1 close 0; s2 rooms 0 0 0 0 9; rooms?; s1 lastly 4 0 0; rooms?",
+        expect![[r#"
+        s1: 9-0 0-0 unleased 1
+        s2: 0-0 0-0 unleased 10
+        rooms: 0 used, 0 leased, 10 free, 0 clamped
+        rooms: 0 used, 0 leased, 10 free, 0 clamped"#]],
+    );
+}
+
+#[test]
+fn things_released_by_id_are_free_again() {
+    check(
+        "s1 rooms 0 0 0 4; s1 rooms 4 0 0 4; release 3; rooms?; s2 rooms 0 0 0 9",
+        expect![[r#"
+        s1: 4-0 0-0 unleased 6
+        s1: 4-0 4-0 unleased 6
+        rooms: 1 used, 0 leased, 9 free, 0 clamped
+        s2: 9-0 0-0 unleased 0"#]],
+    );
+}
+
+#[test]
+fn an_operator_s_count_replaces_what_was_counted() {
+    check(
+        "s1 rooms 0 0 0 9; s1 close 0; rooms?; count 2; rooms?; s1 lastly 9 0 0; rooms?",
+        expect![[r#"
+        s1: 9-0 0-0 unleased 1
+        rooms: 9 used, 0 leased, 1 free, 0 clamped
+        rooms: 2 used, 0 leased, 8 free, 0 clamped
+        rooms: 2 used, 0 leased, 8 free, 0 clamped"#]],
+    );
+    check(
+        "s1 rooms 0 0 0 4; s1 rooms 4 0 0 4; count 1; rooms?; count 9; rooms?",
+        expect![[r#"
+        s1: 4-0 0-0 unleased 6
+        s1: 4-0 4-0 unleased 6
+        rooms: 1 used, 0 leased, 9 free, 0 clamped
+        rooms: 9 used, 0 leased, 1 free, 0 clamped"#]],
+    );
+}
+
+#[test]
+fn units_of_a_bucket_and_of_requests_rest_after_their_last_possible_use() {
+    check(
+        "s1 bucket 0 0 0 10; s1 close 5; at 54; ? bucket; at 55; ? bucket",
+        expect![[r#"
+        s1: 10-0 0-0 unleased 0
+        bucket 10
+        bucket 0"#]],
+    );
+    check(
+        "s1 flight 0 0 0 10; s1 close 5; at 334; ? flight; at 335; ? flight",
+        expect![[r#"
+        s1: 10-0 0-0 unleased 0
+        flight 10
+        flight 0"#]],
+    );
+}
+
+#[test]
+fn of_requests_in_flight_half_is_granted_on_top_of_nothing() {
+    check(
+        "s1 flight 0 0 0 1; s2 flight 0 0 0 1; s2 flight 0 0 0 9",
+        expect![[r#"
+        s1: 5-0 0-0 unleased 5
+        s2: 1-0 0-0 unleased 4
+        s2: 5-0 0-0 unleased 0 pending recalls s1"#]],
+    );
+}
+
+#[test]
+fn without_a_maximum_what_is_wanted_is_granted() {
+    check(
+        &format!("limit {}; s1 day 0 0 0 7; s1 rooms 0 0 0 1; s1 flight 0 0 0 2", u64::MAX),
+        expect![[r#"
+        s1: 7-0 0-0 unleased 18446744073709551608
+        s1: 1-0 0-0 unleased 18446744073709551614
+        s1: 2-0 0-0 unleased 18446744073709551613"#]],
+    );
+}
+
+#[test]
+fn what_is_used_beyond_a_maximum_is_overage() {
+    let mut book = Book::default();
+    let mut terms = terms(10);
+    terms.limits[0].kind =
+        TermKind::Quota { windows: vec![Window { start_ms: 0, end_ms: END_MS }], soft: true };
+    book.sync("s1", &[report("day", [13, 0, 0, 4])], &terms, 0);
+    let standing = &book.standings(&terms, 0)[0];
+    assert_eq!((standing.soft, standing.used, standing.overage, standing.unleased), (true, 13, 3, 0));
+}
+
+#[test]
 fn standings_tell_used_leased_and_free_units_apart() {
     let mut book = Book::default();
     let terms = terms(10);
@@ -285,7 +489,10 @@ fn standings_tell_used_leased_and_free_units_apart() {
     let shown: Vec<String> = book.standings(&terms, 0).iter().map(show).collect();
     expect![[r#"
         day: 2 used, 8 leased, 0 free of 10
-        rate: 0 used, 3 leased, 7 free of 10"#]]
+        rate: 0 used, 3 leased, 7 free of 10
+        bucket: 0 used, 0 leased, 10 free of 10
+        flight: 0 used, 0 leased, 10 free of 10
+        rooms: 0 used, 0 leased, 10 free of 10"#]]
     .assert_eq(&shown.join("\n"));
     assert_eq!(Book::default().standings(&terms, 0)[0].unleased, 10);
 }

@@ -3,29 +3,54 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::window::Window;
 
 fn account() -> impl Strategy<Value = Account> {
-    let numbers = prop::array::uniform8(any::<u64>());
+    let numbers = prop::array::uniform10(any::<u64>());
     let rest = prop::collection::vec(any::<(u64, u64)>(), 0..5);
-    (".{0,8}", any::<(i64, i64)>(), numbers, rest).prop_map(|(limit, (start, end), n, entries)| Account {
-        limit,
-        window_start_ms: start,
-        window_end_ms: end,
-        granted: n[0],
-        returned: n[1],
-        taken: n[2],
-        freed: n[3],
-        unleased: n[4],
-        empty_until_ms: n[5],
-        told: n[6],
-        used_at_ms: n[7],
-        rest: Rest { entries },
+    let level = any::<(u128, u64, u64)>();
+    (".{0,8}|.{36,60}", 0..5_u8, numbers, rest, level).prop_map(|(limit, kind, n, entries, level)| {
+        let (start_ms, end_ms) = (n[0].cast_signed(), n[1].cast_signed());
+        let kind = match kind {
+            0 => AccountKind::Quota,
+            1 => AccountKind::Rate,
+            2 => AccountKind::Bucket { refill_ms: level.1 },
+            3 => AccountKind::Concurrency,
+            _ => AccountKind::Capacity,
+        };
+        let mut account = Account {
+            granted: n[2],
+            returned: n[3],
+            taken: n[4],
+            freed: n[5],
+            unleased: n[6],
+            empty_until_ms: n[7],
+            told: n[8],
+            used_at_ms: n[9],
+            ..Account::new(&limit, kind, Window { start_ms, end_ms })
+        };
+        match kind {
+            AccountKind::Rate | AccountKind::Concurrency => account.rest = Rest { entries },
+            AccountKind::Bucket { .. } => {
+                let (owed, at_ms, cap) = level;
+                account.level = Level { owed, refill_ms: cap, at_ms, cap };
+            }
+            AccountKind::Capacity => account.removed = level.2,
+            AccountKind::Quota => {}
+        }
+        account
+    })
+}
+
+fn thing() -> impl Strategy<Value = ThingEvent> {
+    (".{0,8}", any::<([u8; 16], u64, u64, bool)>()).prop_map(|(meter, (id, seq, units, present))| {
+        ThingEvent { seq, meter: meter.into(), id: ThingId::from_bytes(id), units, present }
     })
 }
 
 fn usage() -> impl Strategy<Value = Usage> {
     (".{0,8}", any::<(i64, u64, u64)>()).prop_map(|(meter, (hour_ms, taken, freed))| Usage {
-        meter,
+        meter: meter.into(),
         hour_ms,
         taken,
         freed,
@@ -34,18 +59,26 @@ fn usage() -> impl Strategy<Value = Usage> {
 
 fn record(subject: String) -> impl Strategy<Value = Record> {
     let head = (any::<[u8; 16]>(), any::<(u64, bool, u64)>(), any::<Vec<u8>>(), ".{0,8}");
-    let lists = (prop::collection::vec(account(), 0..4), prop::collection::vec(usage(), 0..4));
-    (head, lists).prop_map(move |((session, numbers, subscription, tier_claim), (accounts, usage))| Record {
-        subject: subject.clone(),
-        session: SessionId(session),
-        born_ms: numbers.0,
-        known: numbers.1,
-        subscription_revision: numbers.2,
-        subscription,
-        tier_claim,
-        accounts,
-        usage,
-    })
+    let lists = (
+        prop::collection::vec(account(), 0..4),
+        prop::collection::vec(usage(), 0..4),
+        prop::collection::vec(thing(), 0..4),
+    );
+    (head, lists).prop_map(
+        move |((session, numbers, entitlements, tier_claim), (accounts, usage, things))| Record {
+            subject: subject.clone(),
+            session: SessionId(session),
+            born_ms: numbers.0,
+            known: numbers.1,
+            revision: numbers.2,
+            entitlements,
+            tier_claim,
+            accounts,
+            usage,
+            things_seq: numbers.0,
+            things,
+        },
+    )
 }
 
 /// Records of different subjects, one bucket's worth.
@@ -124,7 +157,8 @@ proptest! {
 
 #[test]
 fn an_account_deep_in_debt_stays_small_and_readable() {
-    let mut account = Account { limit: "calls.1m".into(), window_end_ms: i64::MAX, ..Account::default() };
+    let kind = AccountKind::Rate;
+    let mut account = Account { limit: "calls.1m".into(), kind, ..Account::default() };
     for mono_ms in 0..200_000 {
         account.take(1, 86_400_000, 10, mono_ms);
     }

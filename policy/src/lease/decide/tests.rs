@@ -3,18 +3,27 @@
 use expect_test::{Expect, expect};
 
 use super::*;
+use crate::window::Window;
 
 const NOW_MS: i64 = 100_000;
 const MONO_MS: u64 = 50_000;
 
-/// A record of accounts written as `NAME granted N [returned N] [taken N] [freed N] [rests N@END] [empty UNTIL]`. One
-/// that is called `rate` is a rate, any other a quota until 160 s.
+/// A record of accounts written as `NAME granted N [returned N] [taken N] [freed N] [rests N@END] [owed N] [empty
+/// UNTIL]`. One that is called `rate`, `bucket` (refilled in 10 s), `flight` or `rooms` is of that kind, any other a quota
+/// until 160 s.
 fn record(accounts: &str) -> Record {
     let mut record = Record::new("user:alice", super::super::SessionId::default(), 0);
     for text in accounts.split("; ").filter(|text| !text.is_empty()) {
         let words: Vec<&str> = text.split(' ').collect();
-        let window_end_ms = if words[0] == "rate" { i64::MAX } else { 160_000 };
-        let mut account = Account { limit: words[0].to_owned(), window_end_ms, ..Account::default() };
+        let kind = match words[0] {
+            "rate" => AccountKind::Rate,
+            "bucket" => AccountKind::Bucket { refill_ms: 10_000 },
+            "flight" => AccountKind::Concurrency,
+            "rooms" => AccountKind::Capacity,
+            _ => AccountKind::Quota,
+        };
+        let end_ms = if kind == AccountKind::Quota { 160_000 } else { i64::MAX };
+        let mut account = Account::new(words[0], kind, Window { start_ms: 0, end_ms });
         for pair in words[1..].chunks(2) {
             let number = |text: &str| text.parse::<u64>().unwrap();
             match pair[0] {
@@ -23,6 +32,10 @@ fn record(accounts: &str) -> Record {
                 "taken" => account.taken = number(pair[1]),
                 "freed" => account.freed = number(pair[1]),
                 "empty" => account.empty_until_ms = number(pair[1]),
+                "owed" => {
+                    account.settle(MONO_MS);
+                    account.level.take(number(pair[1]));
+                }
                 "rests" => {
                     let (units, end_ms) = pair[1].split_once('@').unwrap();
                     account.rest.entries.push((number(end_ms), number(units)));
@@ -35,11 +48,16 @@ fn record(accounts: &str) -> Record {
     record
 }
 
-/// Demands written as `ACCOUNT:UNITS/MAXIMUM`.
+/// Demands written as `ACCOUNT:UNITS/MAXIMUM`, with `+` in front of a soft one, and `?` of one that is only watched.
 fn demands(text: &str) -> Vec<Demand> {
     let number = |text: &str| text.parse::<u64>().unwrap();
     text.split(' ')
         .map(|demand| {
+            let (demand, on_short) = match demand.split_at(1) {
+                ("+", demand) => (demand, OnShort::Pass),
+                ("?", demand) => (demand, OnShort::Shadow),
+                _ => (demand, OnShort::Refuse),
+            };
             let (account, costs) = demand.split_once(':').unwrap();
             let (units, limit_units) = costs.split_once('/').unwrap();
             Demand {
@@ -47,6 +65,7 @@ fn demands(text: &str) -> Vec<Demand> {
                 units: number(units),
                 limit_units: number(limit_units),
                 window_ms: 60_000,
+                on_short,
             }
         })
         .collect()
@@ -59,11 +78,12 @@ fn check_lease(accounts: &str, wanted: &str, valid: bool, expected: Expect) {
     let verdict = decide(&mut record, &demands, valid, NOW_MS, MONO_MS);
     let taken = |r: &Record| r.accounts.iter().map(|a| a.taken).collect::<Vec<_>>();
     let shown = match verdict {
-        Verdict::Admit => format!("admit, taken {:?}", taken(&record)),
+        Verdict::Admit { over: 0 } => format!("admit, taken {:?}", taken(&record)),
+        Verdict::Admit { over } => format!("admit, taken {:?}, over {over:b}", taken(&record)),
         Verdict::Ask => "ask".to_owned(),
         Verdict::Refuse(refusal) => show(refusal),
     };
-    if verdict != Verdict::Admit {
+    if !matches!(verdict, Verdict::Admit { .. }) {
         assert_eq!(taken(&record), taken(&before), "a request that does not pass takes nothing");
     }
     expected.assert_eq(&shown);
@@ -156,6 +176,76 @@ fn a_caller_that_has_asked_learns_which_demand_is_short() {
     check("a granted 3; b granted 0", "0:1/3 1:1/3", expect!["refuse demand 1, retry in 1000 ms"]);
     check("a granted 3; rate granted 1", "0:1/3 1:2/3", expect!["refuse demand 1, retry in 1000 ms"]);
     check("a granted 3", "0:1/3", expect!["refuse demand 0, retry in 1000 ms"]);
+}
+
+#[test]
+fn a_soft_limit_takes_what_is_not_there_and_says_so_once_it_is_certain() {
+    check("day granted 5 taken 5", "+0:1/5", expect!["admit, taken [6], over 1"]);
+    check("day granted 5 taken 7", "+0:2/5", expect!["admit, taken [9], over 1"]);
+    check("day granted 2 taken 2", "+0:1/5", expect!["admit, taken [3]"]);
+    check("day granted 2 taken 2 empty 50001", "+0:1/5", expect!["admit, taken [3], over 1"]);
+    check("day granted 5", "+0:6/5", expect!["admit, taken [6], over 1"]);
+    check_lease("day granted 5", "+0:1/5", false, expect!["admit, taken [1]"]);
+    check("a granted 0; b granted 3", "+0:1/5 1:1/3", expect!["admit, taken [1, 1]"]);
+    check("a granted 0; b granted 0", "+0:1/5 1:1/3", expect!["ask"]);
+    check(
+        "a granted 5 taken 5; b granted 3 taken 3",
+        "+0:1/5 1:1/3",
+        expect!["refuse demand 1, retry in 60000 ms"],
+    );
+}
+
+#[test]
+fn a_limit_that_is_only_watched_refuses_nothing_and_takes_nothing_that_is_not_there() {
+    check("day granted 5 taken 4", "?0:1/5", expect!["admit, taken [5]"]);
+    check("day granted 5 taken 5", "?0:1/5", expect!["admit, taken [5], over 1"]);
+    // Nobody knows, and nobody waits: what is taken is what is asked for with the next report.
+    check("day granted 2 taken 2", "?0:1/5", expect!["admit, taken [3]"]);
+    check("day granted 2 taken 2 empty 50001", "?0:1/5", expect!["admit, taken [2], over 1"]);
+    check(
+        "rate granted 3 rests 3@50500; day granted 3",
+        "?0:1/3 1:1/3",
+        expect!["admit, taken [0, 1], over 1"],
+    );
+    check("day granted 3", "?0:4/3 0:3/3", expect!["admit, taken [3], over 1"]);
+    check_lease("day granted 5 taken 5", "?0:1/5", false, expect!["admit, taken [6]"]);
+}
+
+#[test]
+fn a_bucket_says_when_enough_has_come_back() {
+    check("bucket granted 10 owed 9", "0:1/10", expect!["admit, taken [1]"]);
+    check("bucket granted 10 owed 10", "0:1/10", expect!["refuse demand 0, retry in 1000 ms"]);
+    check("bucket granted 10 owed 10", "0:4/10", expect!["refuse demand 0, retry in 4000 ms"]);
+    check("bucket granted 5 owed 5", "0:1/10", expect!["ask"]);
+    check("bucket granted 5 owed 5 empty 50001", "0:1/10", expect!["refuse demand 0, retry in 2000 ms"]);
+    check("bucket granted 5 empty 50001", "0:6/10", expect!["refuse demand 0, retry in 1000 ms"]);
+    check("bucket granted 20 owed 10", "0:1/10", expect!["refuse demand 0, retry in 1000 ms"]);
+}
+
+#[test]
+fn requests_in_flight_and_capacities_do_not_say_when() {
+    check("flight granted 3 rests 3@90000", "0:1/3", expect!["refuse demand 0, retry in 1000 ms"]);
+    check("flight granted 1 rests 1@90000", "0:1/3", expect!["ask"]);
+    check("rooms granted 3 taken 3 empty 50001", "0:1/3", expect!["refuse demand 0, retry in 0 ms"]);
+    // Others may have released what this edge added.
+    check("rooms granted 3 taken 3", "0:1/3", expect!["ask"]);
+    check("rooms granted 5 taken 3", "0:2/3", expect!["admit, taken [5]"]);
+}
+
+#[test]
+fn an_admitted_request_learns_what_remains_and_when_more_comes() {
+    let check = |accounts: &str, expected: Expect| {
+        let (mut record, demand) = (record(accounts), demands("0:1/10")[0]);
+        record.accounts[0].unleased = 2;
+        let left = Admission::of(&record.accounts[0], &demand, NOW_MS, MONO_MS);
+        expected.assert_eq(&format!("{} left, more in {} ms", left.remaining, left.reset_ms));
+    };
+    check("day granted 5 taken 2", expect!["5 left, more in 60000 ms"]);
+    check("rate granted 5 rests 2@50500", expect!["5 left, more in 500 ms"]);
+    check("bucket granted 5 owed 2", expect!["5 left, more in 4000 ms"]);
+    check("flight granted 5 rests 2@50500", expect!["5 left, more in 0 ms"]);
+    check("rooms granted 5 taken 2", expect!["5 left, more in 0 ms"]);
+    check("rooms granted 50 taken 2", expect!["10 left, more in 0 ms"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use expect_test::{Expect, expect};
 
 use super::*;
-use crate::subscription::SubscriptionState;
+use crate::subscription::{Subscription, SubscriptionState};
 use crate::wire::{AccountAnswer, AccountReport};
 
 const LINGER_MS: i64 = 300_000;
@@ -57,8 +57,9 @@ fn a_refund_is_counted_in_the_hour_of_the_request() {
 }
 
 fn account(limit: &str, window_end_ms: i64, [granted, returned, taken, freed]: [u64; 4]) -> Account {
-    let limit = limit.to_owned();
-    Account { limit, window_end_ms, granted, returned, taken, freed, ..Account::default() }
+    let kind = if window_end_ms == i64::MAX { AccountKind::Rate } else { AccountKind::Quota };
+    let new = Account::new(limit, kind, Window { start_ms: 0, end_ms: window_end_ms });
+    Account { granted, returned, taken, freed, ..new }
 }
 
 /// Forgets in a record with a quota's account until 1 h, a rate's, and usage of hour 0, all of which have been told but
@@ -121,8 +122,9 @@ fn subscribed(tier: &str) -> Option<Subscription> {
 fn answer(subscription: Option<Subscription>, revision: u64, accounts: Vec<AccountAnswer>) -> SubjectAnswer {
     SubjectAnswer {
         subject: "user:alice".to_owned(),
-        subscription,
-        subscription_revision: revision,
+        entitlements: Some(Entitlements { subscription, bypass_until_ms: None }),
+        revision,
+        things_seq: 0,
         accounts,
     }
 }
@@ -135,6 +137,7 @@ fn exhausted(limit: &str) -> AccountAnswer {
         returned: 0,
         taken: 5,
         freed: 0,
+        removed: 0,
         unleased: 0,
         pending: false,
         recall: false,
@@ -146,10 +149,10 @@ fn check_subscription(answers: &[(Option<&str>, u64)], expected: Expect) {
     let mut record = new();
     let report = record.report(|_| 0);
     for (tier, revision) in answers {
-        record.merge(&report, &answer(tier.and_then(subscribed), *revision, vec![]), 0);
+        record.merge(&report, &answer(tier.and_then(subscribed), *revision, vec![]), 0, 0);
     }
-    let tier = record.parse_subscription().map_or("none".to_owned(), |s| s.tier);
-    expected.assert_eq(&format!("{tier} at {}", record.subscription_revision));
+    let tier = record.parse_entitlements().subscription.map_or("none".to_owned(), |s| s.tier);
+    expected.assert_eq(&format!("{tier} at {}", record.revision));
 }
 
 #[test]
@@ -157,7 +160,7 @@ fn a_late_answer_does_not_bring_an_older_subscription_back() {
     check_subscription(&[(Some("pro"), 2), (Some("free"), 1)], expect!["pro at 2"]);
     check_subscription(&[(Some("free"), 1), (Some("pro"), 2)], expect!["pro at 2"]);
     check_subscription(&[(Some("pro"), 1), (None, 2), (Some("pro"), 1)], expect!["none at 2"]);
-    check_subscription(&[(None, 0), (Some("pro"), 0)], expect!["pro at 0"]);
+    check_subscription(&[(None, 0), (Some("pro"), 1)], expect!["pro at 1"]);
     check_subscription(&[], expect!["none at 0"]);
 }
 
@@ -166,12 +169,17 @@ fn a_changed_subscription_makes_the_edge_ask_again() {
     let mut record = new();
     record.accounts.push(account("day", i64::MAX - 1, [5, 0, 5, 0]));
     let report = record.report(|_| 1);
-    record.merge(&report, &answer(None, 0, vec![exhausted("day")]), 1_000);
+    record.merge(&report, &answer(None, 0, vec![exhausted("day")]), 1_000, 1_050);
     assert_eq!(record.accounts[0].empty_until_ms, 2_000);
     // The same answer again, and one that nobody asked for, change nothing.
-    record.merge(&record.report(|_| 0), &answer(None, 0, vec![exhausted("day"), exhausted("other")]), 1_500);
+    record.merge(
+        &record.report(|_| 0),
+        &answer(None, 0, vec![exhausted("day"), exhausted("other")]),
+        1_500,
+        1_550,
+    );
     assert_eq!((record.accounts.len(), record.accounts[0].empty_until_ms), (1, 2_000));
-    record.merge(&report, &answer(subscribed("pro"), 1, vec![exhausted("day")]), 1_600);
+    record.merge(&report, &answer(subscribed("pro"), 1, vec![exhausted("day")]), 1_600, 1_650);
     assert_eq!(record.accounts[0].empty_until_ms, 0);
     assert!(record.known);
 }
@@ -182,11 +190,66 @@ fn a_report_is_absolute_and_leaves_out_what_is_empty() {
     record.accounts.push(account("day", 9, [5, 1, 3, 1]));
     let report = record.report(|_| 2);
     let limit = "day".to_owned();
-    let expected = AccountReport { limit, window: 0, taken: 3, freed: 1, returned: 1, want: 7 };
+    let expected = AccountReport { limit, window: 0, taken: 3, freed: 1, removed: 0, returned: 1, want: 7 };
     assert_eq!(report.accounts, [expected]);
     assert_eq!((report.tier_claim, report.usage), (None, vec![]));
     record.accounts[0].granted = u64::MAX;
     assert_eq!(record.report(|_| 9).accounts[0].want, u64::MAX);
+}
+
+#[test]
+fn entitlements_that_the_edge_knows_are_not_told_again() {
+    let mut record = new();
+    assert_eq!(record.report(|_| 0).revision, None);
+    record.merge(&record.report(|_| 0), &answer(subscribed("pro"), 3, vec![]), 0, 0);
+    assert_eq!(record.report(|_| 0).revision, Some(3));
+    let left_out = SubjectAnswer { entitlements: None, ..answer(None, 3, vec![]) };
+    record.merge(&record.report(|_| 0), &left_out, 0, 0);
+    assert_eq!((record.known, record.parse_entitlements().subscription), (true, subscribed("pro")));
+    // An answer that leaves them out says nothing to a record that was made anew.
+    let mut record = new();
+    record.merge(&record.report(|_| 0), &left_out, 0, 0);
+    assert!(!record.known);
+}
+
+#[test]
+fn a_bypass_ends_at_its_moment() {
+    let mut record = new();
+    let entitlements = Entitlements { subscription: None, bypass_until_ms: Some(5) };
+    let told = SubjectAnswer { entitlements: Some(entitlements.clone()), ..answer(None, 1, vec![]) };
+    record.merge(&record.report(|_| 0), &told, 0, 0);
+    assert_eq!(record.parse_entitlements(), entitlements);
+    assert!(entitlements.bypasses(4) && !entitlements.bypasses(5));
+}
+
+#[test]
+fn a_thing_is_told_until_it_is_confirmed() {
+    let mut record = new();
+    let id = ThingId::of(b"main");
+    let seqs = |record: &Record| record.report(|_| 0).things.iter().map(|t| t.seq).collect::<Vec<_>>();
+    assert!(record.note_thing("rooms", id, 2, true, 7));
+    assert!(record.note_thing("rooms", id, 0, false, 7));
+    assert_eq!(seqs(&record), [7_000, 7_001]);
+    assert!(!record.is_told(&record.report(|_| 0)), "not before it is confirmed");
+    let confirms = |things_seq| SubjectAnswer { things_seq, ..answer(None, 0, vec![]) };
+    record.merge(&record.report(|_| 0), &confirms(7_000), 0, 0);
+    assert_eq!(seqs(&record), [7_001]);
+    record.merge(&record.report(|_| 0), &confirms(7_001), 0, 0);
+    assert!(seqs(&record).is_empty() && record.is_told(&record.report(|_| 0)));
+    // A record that is made anew goes on where the one before ended, whatever it was told.
+    let mut record = new();
+    assert!(record.note_thing("rooms", id, 2, true, 8));
+    assert_eq!(seqs(&record), [8_000]);
+    record.merge(&record.report(|_| 0), &confirms(9_500), 0, 0);
+    assert!(record.note_thing("rooms", id, 2, true, 8));
+    assert_eq!(seqs(&record), [9_501]);
+}
+
+#[test]
+fn things_that_wait_to_be_told_are_bounded() {
+    let mut record = new();
+    let noted = (0..300).filter(|_| record.note_thing("rooms", ThingId::of(b"a"), 1, true, 0)).count();
+    assert_eq!((noted, record.things.len()), (THINGS_MAX, THINGS_MAX));
 }
 
 #[test]

@@ -16,10 +16,20 @@ fn policy() -> CompiledPolicy {
     };
     let document = serde_json::json!({
         "version": 1,
+        "issuers": [{"issuer": "i", "keys": {"file": "f"}, "claims": {"organization": "org"}}],
         "meters": {"calls": {}},
         "tiers": {
             "free": {"limits": limits(1)},
             "pro": {"limits": limits(5)},
+            "all": {"limits": [
+                {"meter": "calls", "rate": 10, "per": "1s", "burst": 25},
+                {"meter": "calls", "capacity": 3},
+                {"concurrency": 5},
+                {"size": 1_000},
+                {"meter": "calls", "quota": 4, "per": "lifetime", "soft": true},
+                {"meter": "calls", "quota": "unlimited", "per": "year"},
+                {"meter": "calls", "quota": 2, "per": "day", "scope": "member"},
+            ]},
             "billed": {"limits": [{"meter": "calls", "quota": 7, "per": "billing_month"}]},
         },
         "default_tier": "free",
@@ -32,7 +42,10 @@ fn policy() -> CompiledPolicy {
 fn show(terms: &Terms) -> String {
     let show = |term: &Term| match &term.kind {
         TermKind::Rate { window_ms } => format!("{} {} in {window_ms} ms", term.limit, term.units),
-        TermKind::Quota(windows) => {
+        TermKind::Bucket { refill_ms } => format!("{} {} refilled in {refill_ms} ms", term.limit, term.units),
+        TermKind::Concurrency => format!("{} {} in flight", term.limit, term.units),
+        TermKind::Capacity => format!("{} {} at once", term.limit, term.units),
+        TermKind::Quota { windows, .. } => {
             let window = |w: &Window| format!("{}..{}", w.start_ms / 1_000, w.end_ms / 1_000);
             let windows = windows.iter().map(window).collect::<Vec<_>>().join(" ");
             format!("{} {} in {windows}", term.limit, term.units)
@@ -43,7 +56,7 @@ fn show(terms: &Terms) -> String {
 
 fn check(subscription: Option<&str>, claim: Option<&str>, now_ms: i64, expected: Expect) {
     let subscription: Option<Subscription> = subscription.map(|json| serde_json::from_str(json).unwrap());
-    expected.assert_eq(&show(&Terms::of(&policy(), subscription.as_ref(), claim, now_ms)));
+    expected.assert_eq(&show(&Terms::of(&policy(), subscription.as_ref(), claim, Scope::Subject, now_ms)));
 }
 
 #[test]
@@ -93,11 +106,33 @@ fn the_tier_in_force_gives_the_limits() {
 }
 
 #[test]
+fn a_limit_of_every_kind_but_size_has_units() {
+    let subscription = r#"{"tier": "all", "anchor_ms": 0, "overrides": {"calls": 9, "calls.1s.burst": 50}}"#;
+    check(
+        Some(subscription),
+        None,
+        DAY_MS / 2,
+        expect![[r#"
+        calls.1s.burst 50 refilled in 5000 ms
+        calls 9 at once
+        concurrency 5 in flight
+        calls.lifetime 4 in 0..9223372036854775
+        calls.year 18446744073709551615 in 0..31536000"#]],
+    );
+}
+
+#[test]
+fn a_member_has_the_limits_of_each_member() {
+    let terms = Terms::of(&policy(), None, Some("all"), Scope::Member, DAY_MS / 2);
+    expect!["calls.day.member 2 in 0..86400"].assert_eq(&show(&terms));
+}
+
+#[test]
 fn a_subject_without_a_tier_has_no_units() {
     let mut policy = policy();
     policy.default_tier = None;
-    assert_eq!(Terms::of(&policy, None, None, 0), Terms::default());
-    assert!(Terms::of(&policy, None, Some("pro"), 0).term("calls.60s").is_some());
+    assert_eq!(Terms::of(&policy, None, None, Scope::Subject, 0), Terms::default());
+    assert!(Terms::of(&policy, None, Some("pro"), Scope::Subject, 0).term("calls.60s").is_some());
 }
 
 #[test]
@@ -125,7 +160,7 @@ fn overrides_count_while_the_subscription_is_in_force() {
 #[test]
 fn around_a_border_both_windows_are_open() {
     let open = |now_ms: i64| {
-        let terms = Terms::of(&policy(), None, None, now_ms);
+        let terms = Terms::of(&policy(), None, None, Scope::Subject, now_ms);
         let term = terms.term("calls.day").unwrap();
         let days = (-2..4).filter(|day| term.window_end(day * DAY_MS).is_ok());
         assert_eq!(
@@ -146,7 +181,7 @@ fn around_a_border_both_windows_are_open() {
 
 #[test]
 fn a_rate_has_one_window_for_ever() {
-    let terms = Terms::of(&policy(), None, None, 5);
+    let terms = Terms::of(&policy(), None, None, Scope::Subject, 5);
     let term = terms.term("calls.60s").unwrap();
     assert_eq!((term.window_end(0), term.window_end(5)), (Ok(None), Err(())));
 }
@@ -171,7 +206,7 @@ fn billing_months_count_from_the_subscription() {
 #[test]
 fn the_ends_of_time_are_answered() {
     for now_ms in [i64::MIN, -1, 0, i64::MAX] {
-        let terms = Terms::of(&policy(), None, None, now_ms);
+        let terms = Terms::of(&policy(), None, None, Scope::Subject, now_ms);
         let mut book = crate::lease::Book::default();
         assert!(book.sync("s1", &[], &terms, now_ms).accounts.is_empty());
         book.close("s1", now_ms, u64::MAX);

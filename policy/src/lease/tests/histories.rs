@@ -1,27 +1,48 @@
 //! Random histories: whatever is lost, repeated, reordered, delayed, killed or silent, no limit is exceeded; and once
 //! all is quiet, what the control plane counts is what happened, and nothing is lost to those who still ask.
 
-use super::world::{Random, Rule, World};
+use super::world::{Kind, Random, Rule, TTL_MS, World};
+use crate::lease::{OnShort, REQUEST_MS_MAX, Verdict};
 
 const STEPS: u64 = 150;
 
-fn rules(random: &mut Random, limits: usize) -> Vec<Rule> {
-    let names = ["calls.day", "calls.rate", "tokens.day"];
-    let rule = |(at, name): (usize, &&'static str)| Rule {
-        name,
-        units: random.pick(&[1, 2, 3, 3, 10, 70]),
-        rate_ms: (at == 1).then(|| random.pick(&[4_000, 20_000, 60_000])),
+/// Limits of every kind; those of one history stand beside each other here.
+const NAMES: [&str; 6] = ["calls.day", "calls.rate", "calls.burst", "flight", "rooms", "tokens.day"];
+
+fn rules(random: &mut Random, first: usize, limits: usize, lenient: Option<(usize, OnShort)>) -> Vec<Rule> {
+    let rule = |at: usize| {
+        let name = NAMES[(first + at) % NAMES.len()];
+        let kind = match name {
+            "calls.rate" => Kind::Rate(random.pick(&[4_000, 20_000, 60_000])),
+            "calls.burst" => Kind::Bucket(random.pick(&[500, 4_000, 30_000, 61_001])),
+            "flight" => Kind::Concurrency,
+            "rooms" => Kind::Capacity,
+            _ => Kind::Quota,
+        };
+        let on_short = match lenient {
+            Some((lenient, OnShort::Pass)) if lenient == at && kind == Kind::Quota => OnShort::Pass,
+            Some((lenient, OnShort::Shadow)) if lenient == at => OnShort::Shadow,
+            _ => OnShort::Refuse,
+        };
+        Rule { name, units: random.pick(&[1, 2, 3, 3, 10, 70]), kind, on_short }
     };
-    names[..limits].iter().enumerate().map(rule).collect()
+    (0..limits).map(rule).collect()
 }
 
 /// One history. Panics where an invariant breaks; the seed reproduces it.
 fn history(seed: u64) -> u64 {
     let mut random = Random::new(seed ^ 0xABCD);
-    let limits = 1 + random.index(3);
+    let (first, limits) = (random.index(NAMES.len()), 1 + random.index(3));
     let edges = 1 + random.index(4);
     let changes = random.percent(30);
-    let mut world = World::new(seed, rules(&mut random, limits), edges);
+    let lenient = random.percent(25).then(|| {
+        let on_short = random.pick(&[OnShort::Pass, OnShort::Shadow]);
+        (random.index(limits), on_short)
+    });
+    // Some applications remove what is not there.
+    let honest = random.percent(70);
+    let rules_of = |random: &mut Random| rules(random, first, limits, lenient);
+    let mut world = World::new(seed, rules_of(&mut random), edges);
     // Some networks are good, so that edges get far; some edges give back a lot, so that records come and go.
     world.lost_percent = random.pick(&[0, 5, 20]);
     world.repeated_percent = random.pick(&[0, 20, 50]);
@@ -30,7 +51,7 @@ fn history(seed: u64) -> u64 {
     for _ in 0..STEPS {
         world.pass(random.pick(&[0, 0, 1, 50, 100, 1_000, 5_000]));
         if random.percent(3) {
-            world.pass(random.pick(&[6_000, 20_000, 40_000, 4_100_000]));
+            world.pass(random.pick(&[6_000, 20_000, 40_000, 290_000, 4_100_000]));
         }
         if random.percent(50) {
             world.close_silent();
@@ -39,25 +60,34 @@ fn history(seed: u64) -> u64 {
         let edge = random.index(edges);
         match random.below(1_000) {
             0..=399 => {
-                let first = random.index(limits);
-                let last = first + random.index(limits - first);
-                let costs: Vec<_> = world.rules()[first..=last].iter().map(|rule| rule.name).collect();
+                let from = random.index(limits);
+                let last = from + random.index(limits - from);
+                let costs: Vec<_> = world.rules()[from..=last].iter().map(|rule| rule.name).collect();
                 let costs: Vec<_> =
                     costs.into_iter().map(|name| (name, random.pick(&[1, 1, 1, 2, 4]))).collect();
                 world.request(edge, &costs);
             }
-            400..=499 => world.settle(edge, random.percent(50)),
+            400..=489 => world.settle(edge, random.percent(50)),
+            490..=499 => world.trap(edge),
             500..=679 => {
                 if random.percent(returning) {
                     world.give_back(edge);
                 }
                 world.ask(edge, random.below(6));
             }
-            680..=899 => world.deliver_some(),
+            680..=849 => world.deliver_some(),
+            850..=899 if world.rules().iter().any(|rule| rule.name == "rooms") => {
+                let units = random.pick(&[1, 1, 2, 5]);
+                let there = u64::try_from(world.exists("rooms")).unwrap_or(0);
+                // What a request that may still fail has added cannot be removed yet.
+                let there = there.saturating_sub(world.in_flight("rooms"));
+                world.remove(edge, "rooms", if honest { units.min(there) } else { units });
+            }
+            850..=899 => world.deliver_some(),
             900..=959 => world.forget(edge),
             960..=979 => world.renew(edge),
             980..=985 if changes => {
-                let changed = rules(&mut random, limits);
+                let changed = rules_of(&mut random);
                 world.change_rules(changed);
             }
             986..=991 => world.edges[edge].skew_ms = random.pick(&[0, 0, 3_000, -3_000, 19_000, -400_000]),
@@ -68,6 +98,9 @@ fn history(seed: u64) -> u64 {
     }
     world.quieten();
     world.check_quiet();
+    if honest && lenient.is_none() && world.rules().iter().any(|rule| rule.name == "rooms") {
+        world.check_exact("rooms");
+    }
     if seed.is_multiple_of(8) {
         uses_up_all(&mut world, random.index(edges));
     }
@@ -77,22 +110,159 @@ fn history(seed: u64) -> u64 {
 /// Once nothing fails any more, one edge gets all that nobody has used, whatever the others were left with.
 fn uses_up_all(world: &mut World, edge: usize) {
     world.edges.iter_mut().for_each(|edge| edge.skew_ms = 0);
-    world.idle_for(150_000);
+    world.idle_for(REQUEST_MS_MAX + 150_000);
     for rule in world.rules().to_vec() {
-        let standing = |world: &World| {
-            let standings = world.book.standings(&world.terms(), world.wall_ms());
-            standings.into_iter().find(|standing| standing.limit == rule.name).unwrap()
-        };
-        let window = standing(world).window_start_ms;
-        let got = world.drain(edge, rule.name);
+        let name = rule.name;
+        if rule.on_short != OnShort::Refuse {
+            continue;
+        }
+        let before = world.standing(name);
+        let most = if let Kind::Bucket(_) = rule.kind { rule.units } else { u64::MAX };
+        let got = world.drain(edge, name, most);
         world.idle_for(1);
-        let after = standing(world);
-        if rule.rate_ms.is_some() {
-            assert!(got >= rule.units, "{} got {got} units of {}", rule.name, rule.units);
-        } else if after.window_start_ms == window {
-            assert!(after.used >= rule.units, "{} used {} units of {}", rule.name, after.used, rule.units);
+        let after = world.standing(name);
+        match rule.kind {
+            Kind::Rate(_) | Kind::Bucket(_) | Kind::Concurrency => {
+                assert!(got >= rule.units, "{name} got {got} units of {}", rule.units);
+            }
+            Kind::Quota if after.window_start_ms != before.window_start_ms => {}
+            Kind::Quota | Kind::Capacity => {
+                assert!(after.used >= rule.units, "{name} used {} units of {}", after.used, rule.units);
+            }
         }
     }
+}
+
+/// One history of a member and its organisation: a request takes from the one and then from the other, and gives back to
+/// the first what the second refuses.
+fn history_of_two(seed: u64) {
+    let mut random = Random::new(seed ^ 0x1234);
+    let edges = 1 + random.index(3);
+    let mut worlds = [0, 1].map(|which| {
+        let (first, limits) = (random.index(NAMES.len()), 1 + random.index(4));
+        World::new(seed * 2 + which, rules(&mut random, first, limits, None), edges)
+    });
+    for world in &mut worlds {
+        (world.lost_percent, world.repeated_percent) = (random.pick(&[0, 5]), random.pick(&[0, 20]));
+    }
+    for _ in 0..STEPS {
+        let ms = random.pick(&[0, 0, 1, 50, 100, 1_000, 5_000]);
+        worlds.iter_mut().for_each(|world| world.pass(ms));
+        let (edge, which) = (random.index(edges), random.index(2));
+        match random.below(100) {
+            0..45 => {
+                let costs = worlds.each_ref().map(|world| {
+                    let names = world.rules().iter().map(|rule| rule.name);
+                    names.map(|name| (name, random.pick(&[1, 1, 2]))).collect::<Vec<_>>()
+                });
+                let [member, organisation] = &mut worlds;
+                if matches!(member.request(edge, &costs[0]), Verdict::Admit { .. })
+                    && !matches!(organisation.request(edge, &costs[1]), Verdict::Admit { .. })
+                {
+                    member.undo(edge);
+                }
+            }
+            45..55 => worlds[which].settle(edge, random.percent(30)),
+            55..70 => worlds[which].ask(edge, random.below(6)),
+            70..95 => worlds[which].deliver_some(),
+            95..98 => worlds[which].close_silent(),
+            98 => worlds[which].kill(edge),
+            _ => worlds[which].renew(edge),
+        }
+        worlds.iter().for_each(World::check);
+    }
+    for world in &mut worlds {
+        world.quieten();
+        world.check_quiet();
+    }
+}
+
+/// One history of edges that are quick to use what they hold of a limit, on a network that is nearly good: in each, units
+/// rest, move between edges and are used again many times.
+fn history_of_haste(seed: u64) {
+    let mut random = Random::new(seed ^ 0x4A57);
+    let edges = 2 + random.index(2);
+    let (name, kind) = random.pick(&[
+        ("calls.rate", Kind::Rate(2_000)),
+        ("calls.rate", Kind::Rate(60_000)),
+        ("calls.burst", Kind::Bucket(2_000)),
+        ("calls.burst", Kind::Bucket(60_000)),
+        ("flight", Kind::Concurrency),
+        ("rooms", Kind::Capacity),
+    ]);
+    let rule = Rule::hard(name, random.pick(&[2, 4, 9, 30]), kind);
+    let pace_ms = match kind {
+        Kind::Rate(ms) | Kind::Bucket(ms) => ms / 20,
+        _ => 3_000,
+    };
+    let mut world = World::new(seed, vec![rule], edges);
+    world.lost_percent = random.pick(&[0, 0, 3]);
+    for _ in 0..3 * STEPS {
+        let edge = random.index(edges);
+        match random.below(100) {
+            0..50 => {
+                let costs = [(name, random.pick(&[1, 1, 2, 3]).min(rule.units))];
+                if world.request(edge, &costs) == Verdict::Ask {
+                    world.ask(edge, costs[0].1);
+                    (0..random.below(6)).for_each(|_| world.deliver_some());
+                }
+            }
+            50..60 => world.settle(edge, random.percent(10)),
+            60..70 => world.pass(random.below(pace_ms)),
+            70..80 => world.deliver_some(),
+            80..85 => world.deliver_all(),
+            85..88 => world.give_back(edge),
+            88..92 => world.ask(edge, random.below(3)),
+            92..94 if kind == Kind::Capacity => {
+                let there = world.exists(name) - world.in_flight(name).cast_signed();
+                world.remove(edge, name, u64::try_from(there).unwrap_or(0).min(random.below(4)));
+            }
+            92..94 => world.pass(random.below(10 * pace_ms)),
+            94..96 => world.pass(random.below(TTL_MS)),
+            96 => world.trap(edge),
+            97 if random.percent(20) => world.kill(edge),
+            97 | 98 => world.renew(edge),
+            _ => world.close_silent(),
+        }
+        world.check();
+    }
+    world.quieten();
+    world.check_quiet();
+    if kind == Kind::Capacity {
+        world.check_exact(name);
+    }
+}
+
+/// One history of things that are added and removed by id, at any edge, more than once.
+fn history_of_things(seed: u64) -> u64 {
+    let mut random = Random::new(seed ^ 0x7716);
+    let edges = 1 + random.index(3);
+    let rule = Rule::hard("rooms", random.pick(&[1, 3, 10]), Kind::Capacity);
+    let mut world = World::new(seed, vec![rule], edges);
+    (world.lost_percent, world.repeated_percent) = (random.pick(&[0, 5, 20]), random.pick(&[0, 20, 50]));
+    for _ in 0..STEPS {
+        world.pass(random.pick(&[0, 1, 100, 1_000]));
+        let (edge, id) = (random.index(edges), u8::try_from(random.below(8)).unwrap());
+        match random.below(100) {
+            0..35 => {
+                let units = random.pick(&[1, 1, 2]);
+                if let Verdict::Admit { .. } = world.request(edge, &[("rooms", units)]) {
+                    world.note_thing(edge, id, units, true);
+                    world.settle(edge, false);
+                }
+            }
+            35..60 => world.note_thing(edge, id, 0, false),
+            60..75 => world.ask(edge, random.below(4)),
+            75..96 => world.deliver_some(),
+            96..98 => world.forget(edge),
+            98 => world.renew(edge),
+            _ => world.close_silent(),
+        }
+        world.check();
+    }
+    world.quieten();
+    assert_eq!(world.standing("rooms").used, world.known_things(), "each thing counts once");
+    world.known_things()
 }
 
 fn histories(seeds: std::ops::Range<u64>) {
@@ -105,6 +275,22 @@ fn histories(seeds: std::ops::Range<u64>) {
         }
     }
     assert!(evictions > 0, "no record was dropped and restored: the histories miss what they are for");
+}
+
+#[test]
+fn a_member_and_its_organisation_are_both_within_their_limits() {
+    (0..2_000).for_each(history_of_two);
+}
+
+#[test]
+fn quick_edges_keep_to_each_kind_of_limit() {
+    (0..4_000).for_each(history_of_haste);
+}
+
+#[test]
+fn a_thing_counts_once_however_often_it_is_added_and_removed() {
+    let things: u64 = (0..2_000).map(history_of_things).sum();
+    assert!(things > 0);
 }
 
 #[test]

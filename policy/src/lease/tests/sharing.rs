@@ -2,24 +2,24 @@
 
 use expect_test::{Expect, expect};
 
-use super::world::{Rule, World};
+use super::world::{Kind, Rule, TTL_MS, World};
 use crate::lease::Verdict;
 
 const QUOTA: &str = "calls.day";
 const RATE: &str = "calls.rate";
 
 fn quota(units: u64) -> Rule {
-    Rule { name: QUOTA, units, rate_ms: None }
+    Rule::hard(QUOTA, units, Kind::Quota)
 }
 
 fn rate(units: u64) -> Rule {
-    Rule { name: RATE, units, rate_ms: Some(20_000) }
+    Rule::hard(RATE, units, Kind::Rate(20_000))
 }
 
 /// Plays a line of steps in a world of three edges with one limit, and compares what each step says.
 ///
 /// `e0 3` three requests of one unit; `e0 cost 5` one request of five, asking as long as it helps; `e0 drain` requests
-/// until it is refused for good; `wait 5` seconds; `limit 10` a new maximum; `heard` everybody reports; `e0 dies`.
+/// until it is refused for good; `e0 removes 2` units of a capacity; `wait 5` seconds; `limit 10` a new maximum; `heard` everybody reports; `e0 dies`.
 fn check(rule: Rule, steps: &str, expected: Expect) {
     let mut world = World::new(1, vec![rule], 3);
     let mut said = Vec::new();
@@ -32,7 +32,11 @@ fn check(rule: Rule, steps: &str, expected: Expect) {
             ["limit", _] => world.change_rules(vec![Rule { units: number(1), ..rule }]),
             ["heard"] => world.idle_for(2_000),
             [_, "dies"] => world.kill(edge()),
-            [_, "drain"] => said.push(world.drain(edge(), rule.name).to_string()),
+            [_, "removes", _] => {
+                world.insist(edge(), rule.name, 0);
+                world.remove(edge(), rule.name, number(2));
+            }
+            [_, "drain"] => said.push(world.drain(edge(), rule.name, u64::MAX).to_string()),
             [_, "cost", _] => said.push(world.insist(edge(), rule.name, number(2))),
             [_, _] => {
                 let admitted = (0..number(1)).filter(|_| world.insist(edge(), rule.name, 1) == "ok").count();
@@ -49,9 +53,9 @@ fn check(rule: Rule, steps: &str, expected: Expect) {
 fn an_edge_that_keeps_asking_alone_uses_the_whole_limit() {
     for units in [1, 2, 7, 64, 65, 1_000] {
         let mut world = World::new(1, vec![quota(units)], 1);
-        assert_eq!(world.drain(0, QUOTA), units);
+        assert_eq!(world.drain(0, QUOTA, u64::MAX), units);
         let mut world = World::new(1, vec![rate(units)], 1);
-        assert_eq!(world.drain(0, RATE), units);
+        assert_eq!(world.drain(0, RATE, u64::MAX), units);
     }
 }
 
@@ -93,6 +97,69 @@ fn a_lower_limit_admits_nothing_beyond_it() {
 #[test]
 fn a_higher_limit_is_felt_at_once() {
     check(quota(3), "e0 drain; e1 drain; limit 8; heard; e1 2; e0 drain", expect!["3 0 2 3"]);
+}
+
+const BUCKET: &str = "calls.burst";
+const ROOMS: &str = "rooms";
+
+#[test]
+fn each_kind_of_limit_is_used_up_and_comes_back_as_it_does() {
+    let bucket = |units| Rule::hard(BUCKET, units, Kind::Bucket(20_000));
+    check(bucket(10), "e0 10; e0 1; wait 2; e0 9; wait 20; e1 10; e0 1", expect!["10 0 1 10 0"]);
+    check(bucket(100), "e0 1; e1 99; wait 10; e2 40; e0 1", expect!["1 99 40 1"]);
+    let rooms = |units| Rule::hard(ROOMS, units, Kind::Capacity);
+    check(
+        rooms(10),
+        "e0 4; e1 drain; wait 500; e2 1; e1 removes 3; heard; e2 drain; e0 removes 2; e0 drain",
+        expect!["4 6 0 3 2"],
+    );
+    check(
+        rooms(10),
+        "e0 10; e1 removes 5; heard; e2 drain; limit 7; heard; e1 removes 3; heard; e0 1; e1 removes 1; heard; e0 1",
+        expect!["10 5 0 1"],
+    );
+}
+
+#[test]
+fn a_room_that_is_removed_elsewhere_at_once_is_counted_once() {
+    let mut world = World::new(1, vec![Rule::hard(ROOMS, 3, Kind::Capacity)], 2);
+    world.idle_for(1);
+    world.insist(1, ROOMS, 1);
+    for _ in 0..5 {
+        world.insist(0, ROOMS, 1);
+        // The edge that removes it is heard before the one that added it.
+        world.remove(1, ROOMS, 1);
+        world.ask(1, 0);
+        world.deliver_all();
+        world.check();
+        world.ask(0, 0);
+        world.deliver_all();
+        world.check_exact(ROOMS);
+    }
+    assert_eq!((world.standing(ROOMS).used, world.standing(ROOMS).clamped), (1, 0));
+}
+
+#[test]
+fn units_of_a_silent_edge_rest_after_its_last_possible_use() {
+    for kind in [Kind::Rate(20_000), Kind::Bucket(20_000), Kind::Concurrency] {
+        for silent_ms in [1, TTL_MS / 2, TTL_MS - 1] {
+            let mut world = World::new(1, vec![Rule::hard(RATE, 3, kind)], 2);
+            world.ask(0, 3);
+            world.insist(0, RATE, 1);
+            world.ask(0, 3);
+            world.deliver_all();
+            world.pass(silent_ms);
+            while matches!(world.request(0, &[(RATE, 1)]), Verdict::Admit { .. }) {}
+            for _ in 0..4_000 {
+                world.pass(100);
+                world.close_silent();
+                world.request(1, &[(RATE, 1)]);
+                world.ask(1, 3);
+                world.deliver_all();
+                world.check();
+            }
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::lease::{Account, Book, Demand, Record, SessionId, Term, TermKind, Terms, Verdict, decide};
+use crate::lease::{
+    AccountKind, BUCKET_WINDOW, Book, CAPACITY_WINDOW, CONCURRENCY_WINDOW, Demand, OnShort, RATE_WINDOW,
+    REQUEST_MS_MAX, Record, SessionId, Standing, Term, TermKind, Terms, Things, Verdict, apply_things,
+    decide,
+};
+use crate::subscription::Entitlements;
+use crate::thing::ThingId;
 use crate::window::Window;
 use crate::wire::{SubjectAnswer, SubjectReport};
 
@@ -48,15 +54,82 @@ impl Random {
 pub struct Rule {
     pub name: &'static str,
     pub units: u64,
-    /// A rate's window; none for a quota.
-    pub rate_ms: Option<u64>,
+    pub kind: Kind,
+    pub on_short: OnShort,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    Quota,
+    /// With its window, ms.
+    Rate(u64),
+    /// With the time that it takes to refill, ms.
+    Bucket(u64),
+    Concurrency,
+    Capacity,
+}
+
+impl Rule {
+    pub fn hard(name: &'static str, units: u64, kind: Kind) -> Self {
+        Self { name, units, kind, on_short: OnShort::Refuse }
+    }
+
+    fn account_kind(&self) -> AccountKind {
+        match self.kind {
+            Kind::Quota => AccountKind::Quota,
+            Kind::Rate(_) => AccountKind::Rate,
+            Kind::Bucket(refill_ms) => AccountKind::Bucket { refill_ms },
+            Kind::Concurrency => AccountKind::Concurrency,
+            Kind::Capacity => AccountKind::Capacity,
+        }
+    }
+
+    pub fn window(&self, wall_ms: i64) -> Window {
+        let start_ms = match self.kind {
+            Kind::Quota => return window_at(wall_ms),
+            Kind::Rate(_) => RATE_WINDOW,
+            Kind::Bucket(_) => BUCKET_WINDOW,
+            Kind::Concurrency => CONCURRENCY_WINDOW,
+            Kind::Capacity => CAPACITY_WINDOW,
+        };
+        Window { start_ms, end_ms: i64::MAX }
+    }
+
+    fn rest_ms(&self) -> u64 {
+        match self.kind {
+            Kind::Rate(window_ms) => window_ms,
+            Kind::Concurrency => REQUEST_MS_MAX,
+            _ => 0,
+        }
+    }
+
+    fn is_counted(&self) -> bool {
+        self.account_kind().is_counted()
+    }
+
+    fn is_hard(&self) -> bool {
+        self.on_short == OnShort::Refuse
+    }
+}
+
+/// What a request took of one limit.
+#[derive(Debug, Clone, Copy)]
+struct Taken {
+    rule: Rule,
+    start_ms: i64,
+    units: u64,
+    end_ms: u64,
 }
 
 #[derive(Debug, Clone)]
 struct Request {
     session: SessionId,
-    taken: Vec<(&'static str, i64, u64)>,
+    taken: Vec<Taken>,
     counted_at_ms: i64,
+    /// True time.
+    started_ms: u64,
+    /// The edge's record before it.
+    before: Record,
 }
 
 /// One proxy.
@@ -99,8 +172,8 @@ struct Heard {
     closed: bool,
 }
 
-/// Taken and freed.
-type Numbers = (u64, u64);
+/// Taken, freed and removed; of usage the first two.
+type Numbers = (u64, u64, u64);
 
 pub struct World {
     pub random: Random,
@@ -117,6 +190,15 @@ pub struct World {
     counts_usage: bool,
     /// Admissions under rates: limit, moment, units, and the window that the edge knew.
     admissions: Vec<(&'static str, u64, u64, u64)>,
+    /// Admissions under buckets: limit, moment, units; and the shortest time of a refill.
+    drawn: Vec<(&'static str, u64, u64)>,
+    refills_ms: BTreeMap<&'static str, u64>,
+    /// Of capacities: units added and removed in all.
+    stock: BTreeMap<&'static str, (u64, u64)>,
+    /// The control plane's things, and the last event that it heard of each session.
+    things: Things,
+    things_heard: BTreeMap<SessionId, u64>,
+    by_id: bool,
     /// Per quota and window: units admitted and not refunded, and the highest maximum so far.
     admitted: BTreeMap<(&'static str, i64), u64>,
     ceilings: BTreeMap<(&'static str, i64), u64>,
@@ -125,7 +207,7 @@ pub struct World {
     heard: BTreeMap<(SessionId, String, i64), Numbers>,
     usage_truth: BTreeMap<(SessionId, i64), Numbers>,
     usage_heard: BTreeMap<(SessionId, i64), Numbers>,
-    killed: Vec<SessionId>,
+    pub killed: Vec<SessionId>,
     pub evictions: u64,
 }
 
@@ -156,6 +238,12 @@ impl World {
             repeated_percent: 0,
             counts_usage: seed.is_multiple_of(3),
             admissions: Vec::new(),
+            drawn: Vec::new(),
+            refills_ms: BTreeMap::new(),
+            stock: BTreeMap::new(),
+            things: Things::new(),
+            things_heard: BTreeMap::new(),
+            by_id: false,
             admitted: BTreeMap::new(),
             ceilings: BTreeMap::new(),
             truth: BTreeMap::new(),
@@ -219,11 +307,16 @@ impl World {
         }
         let term = |rule: &Rule| Term {
             limit: rule.name.to_owned(),
-            meter: METER.to_owned(),
+            meter: (rule.kind != Kind::Concurrency).then(|| METER.to_owned()),
             units: rule.units,
-            kind: match rule.rate_ms {
-                Some(window_ms) => TermKind::Rate { window_ms },
-                None => TermKind::Quota(windows.clone()),
+            kind: match rule.kind {
+                Kind::Quota => {
+                    TermKind::Quota { windows: windows.clone(), soft: rule.on_short == OnShort::Pass }
+                }
+                Kind::Rate(window_ms) => TermKind::Rate { window_ms },
+                Kind::Bucket(refill_ms) => TermKind::Bucket { refill_ms },
+                Kind::Concurrency => TermKind::Concurrency,
+                Kind::Capacity => TermKind::Capacity,
             },
         };
         Terms { limits: self.rules().iter().map(term).collect() }
@@ -236,21 +329,35 @@ impl World {
     }
 
     fn raise_ceilings(&mut self) {
-        for term in self.terms().limits {
-            let name = self.rules().iter().find(|rule| rule.name == term.limit).unwrap().name;
-            let starts = match &term.kind {
-                TermKind::Rate { .. } => vec![0],
-                TermKind::Quota(windows) => windows.iter().map(|w| w.start_ms).collect(),
+        for rule in self.rules().to_vec() {
+            let term = self.terms().limits.into_iter().find(|term| term.limit == rule.name).unwrap();
+            let starts = match term.kind {
+                TermKind::Quota { windows, .. } => windows.iter().map(|w| w.start_ms).collect(),
+                _ => vec![rule.window(0).start_ms],
             };
             for start in starts {
-                let ceiling = self.ceilings.entry((name, start)).or_default();
-                *ceiling = (*ceiling).max(term.units);
+                let ceiling = self.ceilings.entry((rule.name, start)).or_default();
+                *ceiling = (*ceiling).max(rule.units);
+            }
+            if let Kind::Bucket(refill_ms) = rule.kind {
+                let shortest = self.refills_ms.entry(rule.name).or_insert(refill_ms);
+                *shortest = (*shortest).min(refill_ms);
             }
         }
     }
 
     pub fn pass(&mut self, ms: u64) {
         self.now_ms += ms;
+        // The proxy ends requests that take too long.
+        for edge in 0..self.edges.len() {
+            while let Some(at) = self.edges[edge]
+                .in_flight
+                .iter()
+                .position(|request| self.now_ms >= request.started_ms + REQUEST_MS_MAX)
+            {
+                self.settle_at(edge, at, false);
+            }
+        }
         self.raise_ceilings();
     }
 
@@ -265,86 +372,116 @@ impl World {
             this.told = None;
             Record::new(SUBJECT, session, mono_ms)
         });
-        let mut demands = Vec::new();
-        for (limit, units) in costs {
-            let rule = rules.iter().find(|rule| rule.name == *limit).unwrap();
-            let (start_ms, end_ms) = match rule.rate_ms {
-                Some(_) => (0, i64::MAX),
-                None => (window_at(wall_ms).start_ms, window_at(wall_ms).end_ms),
-            };
-            let account = record.account(limit, start_ms).unwrap_or_else(|| {
-                record.accounts.push(Account {
-                    limit: (*limit).to_owned(),
-                    window_start_ms: start_ms,
-                    window_end_ms: end_ms,
-                    ..Account::default()
-                });
-                record.accounts.len() - 1
-            });
-            let window_ms = rule.rate_ms.unwrap_or(0);
-            demands.push(Demand { account, units: *units, limit_units: rule.units, window_ms });
+        if !record.known {
+            return Verdict::Ask;
         }
-        let numbers = |record: &Record| -> Vec<[u64; 4]> {
-            record.accounts.iter().map(|a| [a.granted, a.returned, a.taken, a.freed]).collect()
+        let before = record.clone();
+        let mut demands = Vec::new();
+        let mut asked = Vec::new();
+        for (limit, units) in costs {
+            let rule = *rules.iter().find(|rule| rule.name == *limit).unwrap();
+            let account = record.open(limit, rule.account_kind(), rule.window(wall_ms));
+            let (window_ms, on_short) = (rule.rest_ms(), rule.on_short);
+            demands.push(Demand { account, units: *units, limit_units: rule.units, window_ms, on_short });
+            asked.push(rule);
+        }
+        let numbers = |record: &Record| -> Vec<[u64; 3]> {
+            record.accounts.iter().map(|a| [a.granted, a.returned, a.taken]).collect()
         };
         let mut expected = numbers(record);
         let valid = mono_ms < this.valid_until_ms && !this.closed;
         let verdict = decide(record, &demands, valid, wall_ms, mono_ms);
-        if verdict == Verdict::Admit {
-            demands.iter().for_each(|demand| expected[demand.account][2] += demand.units);
-        }
-        assert_eq!(numbers(record), expected, "all demands are taken, or none");
-        if verdict != Verdict::Admit {
-            return verdict;
-        }
+        let over = match verdict {
+            Verdict::Admit { over } => over,
+            _ => {
+                assert_eq!(numbers(record), expected, "a request that does not pass takes nothing");
+                assert!(
+                    asked.iter().any(Rule::is_hard),
+                    "only a hard limit refuses, or makes a request wait"
+                );
+                return verdict;
+            }
+        };
+        let is_taken = |at: usize| asked[at].on_short != OnShort::Shadow || over >> at & 1 == 0;
+        let taken_at = (0..demands.len()).filter(|at| is_taken(*at)).collect::<Vec<_>>();
+        taken_at.iter().for_each(|at| expected[demands[*at].account][2] += demands[*at].units);
+        assert_eq!(numbers(record), expected, "all demands are taken");
         let mut taken = Vec::new();
-        for ((limit, units), demand) in costs.iter().zip(&demands) {
-            let start_ms = record.accounts[demand.account].window_start_ms;
-            taken.push((*limit, start_ms, *units));
-            self.truth.entry((session, (*limit).to_owned(), start_ms)).or_default().0 += units;
-            if demand.window_ms > 0 {
-                self.admissions.push((limit, self.now_ms, *units, demand.window_ms));
-            } else {
-                *self.admitted.entry((limit, start_ms)).or_default() += units;
+        for at in taken_at {
+            let (rule, demand) = (asked[at], demands[at]);
+            let account = &record.accounts[demand.account];
+            let (start_ms, units, end_ms) = (account.window_start_ms, demand.units, account.taken_end_ms());
+            taken.push(Taken { rule, start_ms, units, end_ms });
+            self.truth.entry((session, rule.name.to_owned(), start_ms)).or_default().0 += units;
+            match rule.kind {
+                Kind::Rate(window_ms) => self.admissions.push((rule.name, self.now_ms, units, window_ms)),
+                Kind::Bucket(_) => self.drawn.push((rule.name, self.now_ms, units)),
+                Kind::Quota => *self.admitted.entry((rule.name, start_ms)).or_default() += units,
+                Kind::Capacity => self.stock.entry(rule.name).or_default().0 += units,
+                Kind::Concurrency => {}
             }
         }
         if counts_usage {
             record.count(METER, 1, wall_ms);
             self.usage_truth.entry((session, hour(wall_ms))).or_default().0 += 1;
         }
-        this.in_flight.push(Request { session, taken, counted_at_ms: wall_ms });
+        let started_ms = self.now_ms;
+        this.in_flight.push(Request { session, taken, counted_at_ms: wall_ms, started_ms, before });
         verdict
     }
 
     /// Some request in flight at the edge ends; a refund restores exactly what it took.
     pub fn settle(&mut self, edge: usize, is_refunded: bool) {
-        let this = &mut self.edges[edge];
-        if this.in_flight.is_empty() {
-            return;
+        if !self.edges[edge].in_flight.is_empty() {
+            let at = self.random.index(self.edges[edge].in_flight.len());
+            self.settle_at(edge, at, is_refunded);
         }
-        let at = self.random.index(this.in_flight.len());
+    }
+
+    fn settle_at(&mut self, edge: usize, at: usize, is_refunded: bool) {
+        let this = &mut self.edges[edge];
         let request = this.in_flight.swap_remove(at);
-        let Some(record) = this.record.as_mut().filter(|r| is_refunded && r.session == request.session)
-        else {
+        let Some(record) = this.record.as_mut().filter(|r| r.session == request.session) else {
             return;
         };
-        for (limit, start_ms, units) in &request.taken {
-            let Some(at) = record.account(limit, *start_ms) else { continue };
+        for Taken { rule, start_ms, units, end_ms } in &request.taken {
+            let Some(at) = record.account(rule.name, *start_ms) else { continue };
             let account = &mut record.accounts[at];
             let (used, free) = (account.used(), account.free());
-            account.refund(*units);
-            if account.is_rate() {
-                assert_eq!((account.used(), account.free()), (used, free), "a rate's units go on resting");
-                continue;
+            let (freed, removed) = (account.freed, account.removed);
+            account.end(*end_ms, *units);
+            if is_refunded {
+                account.refund(*units);
             }
-            let restored = used - account.used();
-            // A record that was dropped and has not been restored yet cannot take the refund.
-            assert_eq!(restored, *units.min(&used));
-            assert_eq!(account.held().saturating_sub(used - restored), account.free());
-            *self.admitted.get_mut(&(*limit, *start_ms)).unwrap() -= restored;
-            self.truth.get_mut(&(request.session, (*limit).to_owned(), *start_ms)).unwrap().1 += restored;
+            match rule.kind {
+                Kind::Concurrency => {
+                    // Nothing to free if its time has passed, or the record was dropped since.
+                    assert!([used, used - units].contains(&account.used()));
+                }
+                Kind::Rate(_) | Kind::Bucket(_) => {
+                    assert_eq!((account.used(), account.free()), (used, free), "these units go on resting");
+                }
+                Kind::Capacity if is_refunded => {
+                    let truth = (request.session, rule.name.to_owned(), *start_ms);
+                    let truth = self.truth.get_mut(&truth).unwrap();
+                    truth.1 += account.freed - freed;
+                    truth.2 += account.removed - removed;
+                    assert_eq!(account.freed - freed + account.removed - removed, *units);
+                    self.stock.get_mut(rule.name).unwrap().0 -= units;
+                }
+                Kind::Quota if is_refunded => {
+                    let restored = used - account.used();
+                    // A record that was dropped and has not been restored yet cannot take the refund.
+                    assert_eq!(restored, *units.min(&used));
+                    assert_eq!(account.held().saturating_sub(used - restored), account.free());
+                    *self.admitted.get_mut(&(rule.name, *start_ms)).unwrap() -= restored;
+                    self.truth.get_mut(&(request.session, rule.name.to_owned(), *start_ms)).unwrap().1 +=
+                        restored;
+                }
+                Kind::Quota | Kind::Capacity => {}
+            }
         }
-        if self.counts_usage {
+        if self.counts_usage && is_refunded {
             let freed = |r: &Record| r.usage.iter().map(|u| u.freed).sum::<u64>();
             let before = freed(record);
             record.uncount(METER, 1, request.counted_at_ms);
@@ -353,12 +490,143 @@ impl World {
         }
     }
 
+    /// The last request at the edge, of this very moment, does not pass after all: another subject's limit refused it.
+    pub fn undo(&mut self, edge: usize) {
+        let mono_ms = self.mono_ms(edge);
+        let this = &mut self.edges[edge];
+        let mut request = this.in_flight.pop().unwrap();
+        let record = this.record.as_mut().unwrap();
+        for Taken { rule, start_ms, units, end_ms } in &request.taken {
+            let at = record.account(rule.name, *start_ms).unwrap();
+            record.accounts[at].undo(*end_ms, *units);
+            let truth = self.truth.get_mut(&(request.session, rule.name.to_owned(), *start_ms)).unwrap();
+            truth.1 += if rule.is_counted() { *units } else { 0 };
+            match rule.kind {
+                Kind::Rate(_) => drop(self.admissions.pop()),
+                Kind::Bucket(_) => drop(self.drawn.pop()),
+                Kind::Quota => *self.admitted.get_mut(&(rule.name, *start_ms)).unwrap() -= units,
+                Kind::Capacity => self.stock.get_mut(rule.name).unwrap().0 -= units,
+                Kind::Concurrency => {}
+            }
+        }
+        for account in &mut request.before.accounts {
+            account.settle(mono_ms);
+            let at = record.account(&account.limit, account.window_start_ms).unwrap();
+            let now = &record.accounts[at];
+            assert_eq!(
+                (account.used(), account.free()),
+                (now.used(), now.free()),
+                "an undone take leaves no trace"
+            );
+            assert_eq!((&account.rest, account.level.owed), (&now.rest, now.level.owed));
+        }
+        if self.counts_usage {
+            record.uncount(METER, 1, request.counted_at_ms);
+            self.usage_truth.get_mut(&(request.session, hour(request.counted_at_ms))).unwrap().1 += 1;
+        }
+    }
+
+    /// A worker traps: its requests end, and nobody says so.
+    pub fn trap(&mut self, edge: usize) {
+        let keep = self.random.index(4);
+        self.edges[edge].in_flight.truncate(keep);
+    }
+
+    /// Units of a capacity that exist in truth; below 0 where more was removed than there was.
+    pub fn exists(&self, limit: &str) -> i64 {
+        let (added, removed) = self.stock.get(limit).copied().unwrap_or_default();
+        added.cast_signed() - removed.cast_signed()
+    }
+
+    /// Units of a capacity that requests in flight have added.
+    pub fn in_flight(&self, limit: &str) -> u64 {
+        let requests = self.edges.iter().flat_map(|edge| &edge.in_flight);
+        requests.flat_map(|request| &request.taken).filter(|t| t.rule.name == limit).map(|t| t.units).sum()
+    }
+
+    /// The control plane has not committed more of a capacity than there is: units held or used, less all that was removed,
+    /// though some of it may turn out to have removed nothing.
+    fn check_committed(&self, limit: &str, ceiling: u64) {
+        let book = serde_json::to_value(&self.book).unwrap();
+        let number = |of: &serde_json::Value, name: &str| of[name].as_i64().unwrap_or(0);
+        for account in book["accounts"].as_array().unwrap().iter().filter(|a| a["limit"] == limit) {
+            let mut committed = number(account, "settled") - number(&account["removals"], "settled");
+            for holding in account["open"].as_object().into_iter().flat_map(|o| o.values()) {
+                let (held, used) = (
+                    number(holding, "g") - number(holding, "r"),
+                    number(holding, "t") - number(holding, "f"),
+                );
+                committed += held.max(used) - number(holding, "d");
+            }
+            for closed in account["closed"].as_object().into_iter().flat_map(|o| o.values()) {
+                committed += number(closed, "charge") - number(closed, "removed");
+            }
+            assert!(committed <= ceiling.cast_signed(), "{limit}: {committed} of {ceiling} committed");
+        }
+        let Standing { used, leased, .. } = self.standing(limit);
+        let shown = self.book.committed(limit, CAPACITY_WINDOW, self.wall_ms());
+        assert_eq!(used + leased, shown, "{limit}: what is shown");
+    }
+
+    /// What is shown to be in use of a capacity exists, but for what sessions held that closed and never reported again (the
+    /// answer that granted it was lost with the record), or what a killed edge held, and removed and did not tell of.
+    pub fn check_exact(&self, limit: &str) {
+        let Standing { used, clamped, .. } = self.standing(limit);
+        let (shown, exists) = (used.cast_signed() - clamped.cast_signed(), self.exists(limit));
+        let book = serde_json::to_value(&self.book).unwrap();
+        let accounts =
+            book["accounts"].as_array().unwrap().iter().filter(|account| account["limit"] == limit);
+        let closed = accounts.filter_map(|account| account["closed"].as_object()).flat_map(|o| o.values());
+        let number = |of: &serde_json::Value, name: &str| of[name].as_i64().unwrap_or(0);
+        let forfeited = |c| number(c, "charge") - number(c, "taken") + number(c, "freed");
+        let forfeited: i64 = closed.map(forfeited).sum();
+        if self.killed.is_empty() {
+            assert!((shown - forfeited..=shown).contains(&exists), "{limit}: {shown} in use, {exists} exist");
+        } else {
+            assert!(used.cast_signed() >= exists, "{limit}: {used} units in use, and {exists} exist");
+        }
+    }
+
+    /// Units of a capacity are removed at an edge.
+    pub fn remove(&mut self, edge: usize, limit: &'static str, units: u64) {
+        let Some(record) = self.edges[edge].record.as_mut().filter(|record| record.known) else { return };
+        let session = record.session;
+        let window = Window { start_ms: CAPACITY_WINDOW, end_ms: i64::MAX };
+        let at = record.open(limit, AccountKind::Capacity, window);
+        let account = &mut record.accounts[at];
+        let (freed, removed) = (account.freed, account.removed);
+        account.release(units);
+        let truth = self.truth.entry((session, limit.to_owned(), CAPACITY_WINDOW)).or_default();
+        truth.1 += account.freed - freed;
+        truth.2 += account.removed - removed;
+        self.stock.entry(limit).or_default().1 += units;
+    }
+
+    /// What a request has added or removed is told by its id.
+    pub fn note_thing(&mut self, edge: usize, id: u8, units: u64, present: bool) {
+        self.by_id = true;
+        let mono_ms = self.mono_ms(edge);
+        if let Some(record) = self.edges[edge].record.as_mut().filter(|record| record.known) {
+            assert!(record.note_thing(METER, ThingId::of(&[id]), units, present, mono_ms));
+        }
+    }
+
+    /// Units of the things that the control plane knows.
+    pub fn known_things(&self) -> u64 {
+        self.things.values().sum()
+    }
+
+    pub fn standing(&self, limit: &str) -> Standing {
+        let standings = self.book.standings(&self.terms(), self.wall_ms());
+        standings.into_iter().find(|standing| standing.limit == limit).unwrap()
+    }
+
     /// The edge gives back some of its idle units; they are reported with the next message.
     pub fn give_back(&mut self, edge: usize) {
         let mono_ms = self.mono_ms(edge);
         let Some(record) = &mut self.edges[edge].record else { return };
         for account in &mut record.accounts {
-            account.rest.expire(mono_ms);
+            account.settle(mono_ms);
             let units =
                 if self.random.percent(50) { u64::MAX } else { self.random.below(account.free() + 1) };
             account.give_back(units);
@@ -416,9 +684,13 @@ impl World {
     }
 
     pub fn close_silent(&mut self) {
+        self.close_silent_for(TTL_MS);
+    }
+
+    fn close_silent_for(&mut self, ms: u64) {
         let now_ms = self.wall_ms();
         for (session, heard) in &mut self.sessions {
-            if !heard.closed && now_ms > heard.at_ms.saturating_add_unsigned(TTL_MS) {
+            if !heard.closed && now_ms > heard.at_ms.saturating_add_unsigned(ms) {
                 heard.closed = true;
                 self.book.close(&session.to_string(), heard.at_ms, TTL_MS);
             }
@@ -461,16 +733,25 @@ impl World {
     /// The control plane's side of a sync.
     fn hear(&mut self, ask: Ask) {
         let now_ms = self.wall_ms();
+        self.close_silent_for(TTL_MS + 15_000);
         let version = self.versions.len() - 1;
         let session = ask.session.to_string();
+        let terms = self.terms();
         let heard = self.sessions.entry(ask.session).or_insert(Heard { at_ms: now_ms, closed: false });
         for account in ask.report.iter().flat_map(|report| &report.accounts) {
             let key = (ask.session, account.limit.clone(), account.window);
-            merge(self.heard.entry(key).or_default(), (account.taken, account.freed));
+            merge(self.heard.entry(key).or_default(), (account.taken, account.freed, account.removed));
         }
         for usage in ask.report.iter().flat_map(|report| &report.usage) {
             let numbers = self.usage_heard.entry((ask.session, usage.hour)).or_default();
-            merge(numbers, (usage.taken, usage.freed));
+            merge(numbers, (usage.taken, usage.freed, 0));
+        }
+        let things = ask.report.as_ref().map_or(&[][..], |report| &report.things);
+        let things_heard = self.things_heard.entry(ask.session).or_default();
+        let applied = apply_things(&mut self.things, *things_heard, things);
+        *things_heard = applied.seq;
+        for (meter, units) in applied.released {
+            self.book.release(&terms, &meter, units, now_ms);
         }
         let reports = ask.report.as_ref().map_or(&[][..], |report| &report.accounts);
         if heard.closed {
@@ -482,7 +763,6 @@ impl World {
         if ask.last {
             heard.closed = true;
         }
-        let terms = self.terms();
         let answer = self.book.sync(&session, reports, &terms, now_ms);
         if ask.last {
             self.book.close(&session, now_ms, TTL_MS);
@@ -490,10 +770,11 @@ impl World {
         }
         self.book.prune(now_ms);
         self.wire.extend(answer.recalled.into_iter().map(|session| Message::Push { session }));
-        let answer = ask.report.is_some().then(|| SubjectAnswer {
+        let answer = ask.report.as_ref().map(|report| SubjectAnswer {
             subject: SUBJECT.to_owned(),
-            subscription: None,
-            subscription_revision: version as u64,
+            entitlements: (report.revision != Some(version as u64)).then(Entitlements::default),
+            revision: version as u64,
+            things_seq: applied.seq,
             accounts: answer.accounts,
         });
         self.wire.push(Message::Answer { closed: ask.last, ask, answer, version });
@@ -521,12 +802,12 @@ impl World {
         if record.born_ms != ask.born_ms {
             return;
         }
-        record.merge(report, answer, mono_ms);
+        record.merge(report, answer, ask.sent_ms, mono_ms);
         this.told = Some(report.clone());
         let mut returned = 0;
         for told in answer.accounts.iter().filter(|told| told.recall) {
             if let Some(at) = record.account(&told.limit, told.window) {
-                record.accounts[at].rest.expire(mono_ms);
+                record.accounts[at].settle(mono_ms);
                 returned += record.accounts[at].give_back(u64::MAX);
             }
         }
@@ -539,20 +820,59 @@ impl World {
     pub fn check(&self) {
         let now_ms = self.wall_ms();
         for ((limit, start_ms), units) in &self.admitted {
+            let is_hard = self.rules().iter().any(|rule| rule.name == *limit && rule.is_hard());
             let ceiling = self.ceilings.get(&(*limit, *start_ms)).copied().unwrap_or(0);
-            assert!(*units <= ceiling, "{limit} of window {start_ms}: {units} units of {ceiling} admitted");
+            assert!(
+                *units <= ceiling || !is_hard,
+                "{limit} of window {start_ms}: {units} units of {ceiling} admitted"
+            );
         }
-        for rule in self.rules() {
-            let start_ms = if rule.rate_ms.is_some() { 0 } else { window_at(now_ms).start_ms };
-            let ceiling = self.ceilings[&(rule.name, start_ms)];
-            let committed = self.book.committed(rule.name, start_ms, now_ms);
-            assert!(committed <= ceiling, "{}: {committed} units of {ceiling} committed", rule.name);
-            if rule.rate_ms.is_some() {
-                let counts = |admission: &&(&str, u64, u64, u64)| {
-                    admission.0 == rule.name && self.now_ms < admission.1 + admission.3
-                };
-                let units: u64 = self.admissions.iter().filter(counts).map(|admission| admission.2).sum();
-                assert!(units <= ceiling, "{}: {units} units of {ceiling} in one window", rule.name);
+        for rule in self.rules().iter().filter(|rule| rule.is_hard()) {
+            let (name, start_ms) = (rule.name, rule.window(now_ms).start_ms);
+            let ceiling = self.ceilings[&(name, start_ms)];
+            let committed = self.book.committed(name, start_ms, now_ms);
+            assert!(
+                committed <= ceiling || rule.kind == Kind::Capacity,
+                "{name}: {committed} units of {ceiling} committed"
+            );
+            match rule.kind {
+                Kind::Quota => {}
+                Kind::Rate(_) => {
+                    let counts = |admission: &&(&str, u64, u64, u64)| {
+                        admission.0 == name && self.now_ms < admission.1 + admission.3
+                    };
+                    let units: u64 = self.admissions.iter().filter(counts).map(|admission| admission.2).sum();
+                    assert!(units <= ceiling, "{name}: {units} units of {ceiling} in one window");
+                }
+                Kind::Bucket(_) => self.check_bucket(name, ceiling),
+                Kind::Concurrency => {
+                    let units = self.in_flight(name);
+                    assert!(units <= ceiling, "{name}: {units} units of {ceiling} in flight");
+                }
+                // What came and went by id is known to the control plane alone.
+                Kind::Capacity if self.by_id => self.check_committed(name, ceiling),
+                Kind::Capacity => {
+                    self.check_committed(name, ceiling);
+                    let exists = self.exists(name);
+                    assert!(exists <= ceiling.cast_signed(), "{name}: {exists} units of {ceiling} exist");
+                }
+            }
+        }
+    }
+
+    /// In each time that ends now, no more was admitted than the burst and what came back in it.
+    fn check_bucket(&self, name: &str, burst: u64) {
+        let refill_ms = u128::from(self.refills_ms[name]);
+        let mut units = 0;
+        for (limit, at_ms, drawn) in self.drawn.iter().rev() {
+            if *limit == name {
+                units += u128::from(*drawn);
+                let passed_ms = u128::from(self.now_ms - at_ms);
+                let most = u128::from(burst) * (refill_ms + passed_ms);
+                assert!(
+                    units * refill_ms <= most,
+                    "{name}: {units} units in {passed_ms} ms of a burst of {burst}"
+                );
             }
         }
     }
@@ -583,10 +903,14 @@ impl World {
         assert!(
             self.wire.is_empty() && self.edges.iter().all(|e| e.finals.is_empty() && e.in_flight.is_empty())
         );
-        for (key, (taken, freed)) in &self.truth {
-            if !self.killed.contains(&key.0) && (taken, freed) != (&0, &0) {
-                let heard = self.heard.get(key).copied().unwrap_or_default();
-                assert_eq!(heard, (*taken, *freed), "{key:?}: what was heard is not what happened");
+        for (key, truth) in &self.truth {
+            if !self.killed.contains(&key.0) && *truth != (0, 0, 0) {
+                let mut heard = self.heard.get(key).copied().unwrap_or_default();
+                if !self.rules().iter().any(|rule| rule.name == key.1 && rule.is_counted()) {
+                    // Units that rest are freed when nobody looks.
+                    heard.1 = truth.1;
+                }
+                assert_eq!(heard, *truth, "{key:?}: what was heard is not what happened");
             }
         }
         for (key, numbers) in &self.usage_truth {
@@ -597,19 +921,44 @@ impl World {
         let book = serde_json::to_value(&self.book).unwrap();
         let number = |of: &serde_json::Value, name: &str| of[name].as_u64().unwrap_or(0);
         for account in book["accounts"].as_array().unwrap() {
-            let Some(_) = account["end"].as_i64() else { continue };
+            let is_capacity = account["capacity"].as_bool().unwrap_or(false);
+            if account["end"].is_null() && !is_capacity {
+                continue;
+            }
             let (limit, start_ms) = (account["limit"].as_str().unwrap(), account["window"].as_i64().unwrap());
             let mut used = number(account, "settled");
+            let (mut removed, mut forfeited) = (number(&account["removals"], "settled"), 0);
             for holding in account["open"].as_object().into_iter().flat_map(|o| o.values()) {
                 used += number(holding, "t") - number(holding, "f");
+                removed += number(holding, "d");
             }
             for closed in account["closed"].as_object().into_iter().flat_map(|o| o.values()) {
-                used += number(closed, "taken") - number(closed, "freed");
+                let known = number(closed, "taken") - number(closed, "freed");
+                used += known;
+                removed += number(closed, "removed");
+                forfeited += number(closed, "charge").saturating_sub(known);
             }
             let of_account = |key: &(SessionId, String, i64)| key.1 == limit && key.2 == start_ms;
-            let heard: u64 =
-                self.heard.iter().filter(|(key, _)| of_account(key)).map(|(_, (t, f))| t - f).sum();
-            assert_eq!(used, heard, "{limit} of window {start_ms}: the book counts otherwise");
+            let heard = self.heard.iter().filter(|(key, _)| of_account(key));
+            let heard = heard.fold((0, 0), |sum, (_, (t, f, r))| (sum.0 + t - f, sum.1 + r));
+            let is_hard = self.rules().iter().all(|rule| rule.name != limit || rule.is_hard());
+            if is_hard {
+                assert_eq!(used, heard.0, "{limit} of window {start_ms}: the book counts otherwise");
+            } else {
+                // What was taken without a grant in a window that was over when it was told is in the ledger alone.
+                assert!(used <= heard.0, "{limit} of window {start_ms}: the book counts more than there was");
+            }
+            if is_capacity {
+                let by_id = removed - heard.1;
+                assert!(by_id == 0 || self.by_id);
+                let standing = self.standing(limit);
+                let counted = (used + forfeited + standing.clamped).saturating_sub(removed);
+                assert_eq!(standing.used, counted, "{limit}: what is shown to be in use");
+            }
+        }
+        for rule in self.rules().iter().filter(|rule| rule.kind == Kind::Quota) {
+            let standing = self.standing(rule.name);
+            assert_eq!(standing.overage, standing.used.saturating_sub(rule.units), "{}", rule.name);
         }
     }
 
@@ -617,7 +966,7 @@ impl World {
     pub fn insist(&mut self, edge: usize, limit: &'static str, units: u64) -> String {
         for _ in 0..20 {
             match self.request(edge, &[(limit, units)]) {
-                Verdict::Admit => {
+                Verdict::Admit { .. } => {
                     self.settle(edge, false);
                     return "ok".to_owned();
                 }
@@ -633,14 +982,18 @@ impl World {
         "waited".to_owned()
     }
 
-    /// The edge asks for one unit after the other until it is refused for good; answers how many it got.
-    pub fn drain(&mut self, edge: usize, limit: &'static str) -> u64 {
+    /// The edge asks for one unit after the other until it is refused for good, or has got `most`; answers how many it got.
+    /// The requests of a concurrency limit do not end meanwhile.
+    pub fn drain(&mut self, edge: usize, limit: &'static str, most: u64) -> u64 {
         let (mut got, mut refused) = (0, 0);
-        while refused < 12 {
+        while refused < 12 && got < most {
             match self.request(edge, &[(limit, 1)]) {
-                Verdict::Admit => {
+                Verdict::Admit { .. } => {
                     (got, refused) = (got + 1, 0);
-                    self.settle(edge, false);
+                    let rule = self.rules().iter().find(|rule| rule.name == limit).unwrap();
+                    if rule.kind != Kind::Concurrency {
+                        self.settle(edge, false);
+                    }
                 }
                 Verdict::Refuse(_) => {
                     refused += 1;
@@ -681,5 +1034,5 @@ fn hour(wall_ms: i64) -> i64 {
 }
 
 fn merge(numbers: &mut Numbers, told: Numbers) {
-    *numbers = (numbers.0.max(told.0), numbers.1.max(told.1));
+    *numbers = (numbers.0.max(told.0), numbers.1.max(told.1), numbers.2.max(told.2));
 }

@@ -29,7 +29,10 @@ const ZONES: &[&str] = &[
 ];
 
 fn cases() -> impl Strategy<Value = (Period, i64)> {
-    (prop::sample::select(vec!["hour", "day", "month", "billing_month"]), prop::sample::select(ZONES))
+    (
+        prop::sample::select(vec!["hour", "day", "week", "month", "year", "billing_month"]),
+        prop::sample::select(ZONES),
+    )
         .prop_flat_map(|(name, zone)| (Just(period(name, zone)), moments(zone)))
 }
 

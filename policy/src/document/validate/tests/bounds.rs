@@ -62,9 +62,40 @@ fn everything_has_a_bound() {
         expect!["routes[0].methods: use at most 32 methods; there are 33"],
     );
     check_bound(
-        REFUNDS_MAX,
+        STATUSES_MAX,
         route("refund", "5xx"),
         expect!["routes[0].refund: use at most 32 statuses; there are 33"],
+    );
+    for (name, value, max) in [
+        ("hosts", "a", HOSTS_MAX),
+        ("jsonrpc", "a", CALLS_MAX),
+        ("mcp_tools", "a", CALLS_MAX),
+        ("success", "2xx", STATUSES_MAX),
+    ] {
+        let path = format!("routes[0].{name}: ");
+        assert_eq!(faults(route(name, value)(max)), []);
+        assert!(faults(route(name, value)(max + 1))[0].to_string().starts_with(&path), "{name}");
+    }
+    check_bound(
+        HEADERS_MAX,
+        |count| json!({"routes": [{"path": "/", "headers": named(count, json!("*"))}]}),
+        expect!["routes[0].headers: use at most 16 headers; there are 17"],
+    );
+    check_bound(
+        LIMIT_ROUTES_MAX,
+        |count| json!({"tiers": {"free": {"limits": [{"concurrency": 1, "routes": list(count, |_| json!("default"))}]}}}),
+        expect!["tiers.free.limits[0].routes: use at most 64 routes; there are 65"],
+    );
+    check_bound(
+        WARNINGS_MAX,
+        |count| json!({"denials": {"warn_at": list(count, |index| json!(index + 1))}}),
+        expect!["denials.warn_at: use at most 8 percentages; there are 9"],
+    );
+    // Two quotation marks belong to the text's JSON.
+    check_bound(
+        TEMPLATE_BYTES_MAX,
+        |count| json!({"denials": {"templates": {"quota-exceeded": {"body": "a".repeat(count - 2)}}}}),
+        expect!["denials.templates.quota-exceeded.body: use at most 16384 bytes; as JSON this has 16385"],
     );
     let issuer = |keys: Value| json!({"issuers": [{"issuer": "i", "keys": {"jwks": {"keys": keys}}}]});
     check_bound(
@@ -115,6 +146,30 @@ fn one_request_touches_a_bounded_number_of_limits() {
             "meters": {"other": {}},
             "tiers": {"free": {"limits": limits}},
             "routes": [{"path": "/", "charges": {"api_calls": 1, "tokens": 1}}],
+        })
+    };
+    check_bound(
+        LIMITS_PER_REQUEST_MAX,
+        document,
+        expect![
+            "routes[0].charges: charge fewer meters, or give tier free fewer limits on them: one request would touch 17 limits, and can touch 16"
+        ],
+    );
+}
+
+#[test]
+fn limits_that_a_request_does_not_touch_do_not_count() {
+    let limit = |index: usize| json!({"name": format!("n{index}"), "meter": "api_calls", "quota": 1, "per": "day", "routes": ["here"]});
+    let document = |count: usize| {
+        let mut limits = list(count - 1, limit);
+        let more = [json!({"concurrency": 1}), json!({"size": 1})];
+        limits.as_array_mut().unwrap().extend(more);
+        json!({
+            "tiers": {"free": {"limits": limits}},
+            "routes": [
+                {"name": "here", "path": "/", "charges": {"api_calls": 1}},
+                {"name": "there", "path": "/a", "charges": {"api_calls": 1}},
+            ],
         })
     };
     check_bound(

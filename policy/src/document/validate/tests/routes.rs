@@ -44,3 +44,62 @@ fn refunds_name_statuses() {
         routes[0].refund[2]: write a status ("404"), a class (5xx) or a range ("500-503") within 100 to 599"#]],
     );
 }
+
+#[test]
+fn conditions_can_hold() {
+    check_route(
+        json!({
+            "hosts": ["api.example.com", "*.example.com", "localhost", "127.0.0.1"],
+            "headers": {"x-api-version": "2", "x-beta": "*"},
+            "jsonrpc": ["call", "tools/*", "*"],
+        }),
+        expect![[""]],
+    );
+    check_route(
+        json!({"hosts": ["API.example.com", "api.example.com:443", "*", "*example.com", "a..b", "", "*.", "https://a", "a.*.b"]}),
+        expect![[r#"
+            routes[0].hosts[0]: write a host in small letters and without port, such as api.example.com, or "*.example.com" for all below it
+            routes[0].hosts[1]: write a host in small letters and without port, such as api.example.com, or "*.example.com" for all below it
+            routes[0].hosts[2]: write a host in small letters and without port, such as api.example.com, or "*.example.com" for all below it
+            routes[0].hosts[3]: write a host in small letters and without port, such as api.example.com, or "*.example.com" for all below it
+            routes[0].hosts[4]: write a host in small letters and without port, such as api.example.com, or "*.example.com" for all below it
+            routes[0].hosts[5]: write a host in small letters and without port, such as api.example.com, or "*.example.com" for all below it
+            routes[0].hosts[6]: write a host in small letters and without port, such as api.example.com, or "*.example.com" for all below it
+            routes[0].hosts[7]: write a host in small letters and without port, such as api.example.com, or "*.example.com" for all below it
+            routes[0].hosts[8]: write a host in small letters and without port, such as api.example.com, or "*.example.com" for all below it"#]],
+    );
+    check_route(
+        json!({"headers": {"X-A": "1", ":path": "1", "x-tollgate-tier": "1", "x-b": ""}}),
+        expect![[r#"
+        routes[0].headers[":path"]: write the name of a header in small letters, such as x-api-version, at most 64 bytes
+        routes[0].headers.X-A: write the name of a header in small letters, such as x-api-version, at most 64 bytes
+        routes[0].headers.x-b: write 1 to 2048 bytes of text without control characters
+        routes[0].headers.x-tollgate-tier: use another header: those that start with x-tollgate- are Tollgate's own"#]],
+    );
+    check_route(
+        json!({"jsonrpc": ["", "a*b", "**", "a\nb"]}),
+        expect![[r#"
+        routes[0].jsonrpc[0]: write a name of 1 to 256 bytes, or the start of names and one `*` at the end
+        routes[0].jsonrpc[1]: write a name of 1 to 256 bytes, or the start of names and one `*` at the end
+        routes[0].jsonrpc[2]: write a name of 1 to 256 bytes, or the start of names and one `*` at the end
+        routes[0].jsonrpc[3]: write a name of 1 to 256 bytes, or the start of names and one `*` at the end"#]],
+    );
+    check_route(
+        json!({"mcp_tools": ["", "search", "a*b"]}),
+        expect![[r#"
+        routes[0].mcp_tools[0]: write a name of 1 to 256 bytes, or the start of names and one `*` at the end
+        routes[0].mcp_tools[2]: write a name of 1 to 256 bytes, or the start of names and one `*` at the end"#]],
+    );
+    check_route(
+        json!({"mcp_tools": ["search"], "jsonrpc": ["tools/call"]}),
+        expect![
+            "routes[0].mcp_tools: write two routes, one with `jsonrpc` and one with `mcp_tools`: a call of a tool has the method tools/call"
+        ],
+    );
+    check_route(
+        json!({"success": ["2xx", "abc"]}),
+        expect![[
+            r#"routes[0].success[1]: write a status ("404"), a class (5xx) or a range ("500-503") within 100 to 599"#
+        ]],
+    );
+}

@@ -10,7 +10,7 @@ fn a_limit_means_one_thing() {
     check_limits(
         json!([{"meter": "api_calls", "per": "day"}]),
         expect![
-            "tiers.free.limits[0]: give `quota` (units per calendar or billing window) or `rate` (units in any window of a length)"
+            "tiers.free.limits[0]: give `quota` (units per calendar or billing window), `rate` (units in any window of a length), `capacity` (units at once), `concurrency` (requests at once) or `size` (bytes of a body)"
         ],
     );
     check_limits(
@@ -56,25 +56,25 @@ fn a_limit_name_means_the_same_in_all_tiers() {
     check_limits(
         with(json!({"meter": "tokens"})),
         expect![
-            "tiers.pro.limits[0]: give api_calls.day the meter, kind, `per` and `zone` that it has in tiers.free.limits[0], or another `name`: usage of a limit carries over when the tier changes"
+            "tiers.pro.limits[0]: give api_calls.day the meter, kind, `per`, `zone` and `scope` that it has in tiers.free.limits[0], or another `name`: usage of a limit carries over when the tier changes"
         ],
     );
     check_limits(
         with(json!({"per": "hour"})),
         expect![
-            "tiers.pro.limits[0]: give api_calls.day the meter, kind, `per` and `zone` that it has in tiers.free.limits[0], or another `name`: usage of a limit carries over when the tier changes"
+            "tiers.pro.limits[0]: give api_calls.day the meter, kind, `per`, `zone` and `scope` that it has in tiers.free.limits[0], or another `name`: usage of a limit carries over when the tier changes"
         ],
     );
     check_limits(
         with(json!({"zone": "Asia/Tokyo"})),
         expect![
-            "tiers.pro.limits[0]: give api_calls.day the meter, kind, `per` and `zone` that it has in tiers.free.limits[0], or another `name`: usage of a limit carries over when the tier changes"
+            "tiers.pro.limits[0]: give api_calls.day the meter, kind, `per`, `zone` and `scope` that it has in tiers.free.limits[0], or another `name`: usage of a limit carries over when the tier changes"
         ],
     );
     check_limits(
         with(json!({"quota": null, "rate": 5, "per": "24h", "zone": null})),
         expect![
-            "tiers.pro.limits[0]: give api_calls.day the meter, kind, `per` and `zone` that it has in tiers.free.limits[0], or another `name`: usage of a limit carries over when the tier changes"
+            "tiers.pro.limits[0]: give api_calls.day the meter, kind, `per`, `zone` and `scope` that it has in tiers.free.limits[0], or another `name`: usage of a limit carries over when the tier changes"
         ],
     );
 }
@@ -91,6 +91,8 @@ fn a_default_limit_name_fits() {
     check(with(&meter), expect![[""]]);
     check(
         with(&(meter + "m")),
-        expect!["tiers.free.limits[0]: give this limit a `name`: <meter>.<per> would be too long"],
+        expect![
+            "tiers.free.limits[0]: give this limit a `name`: mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm.day would be too long"
+        ],
     );
 }

@@ -1,0 +1,33 @@
+//! The codes of denials: what a policy can word anew, and clients and metrics rely on.
+
+/// The codes of all denials that are made under a policy.
+pub const DENIAL_CODES: &[&str] = &[
+    "token-missing",
+    "token-malformed",
+    "token-too-large",
+    "token-algorithm",
+    "token-unknown-issuer",
+    "token-unknown-key",
+    "token-signature",
+    "token-expired",
+    "token-not-yet-valid",
+    "token-audience",
+    "token-type",
+    "token-critical-header",
+    "token-claims",
+    "path-ambiguous",
+    "body-too-large",
+    "body-malformed",
+    "batch-too-large",
+    "batch-refused",
+    "amount-unreadable",
+    "subscription-required",
+    "feature-required",
+    "size-exceeded",
+    "capacity-exceeded",
+    "concurrency-exceeded",
+    "rate-exceeded",
+    "quota-exceeded",
+    "control-plane-unavailable",
+    "gateway-busy",
+];

@@ -1,0 +1,165 @@
+//! Tiers and their limits.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Deserializer;
+use serde::ser::Serializer;
+use serde::{Deserialize, Serialize};
+
+use super::shorthand::number_or_word;
+use super::{Enforcement, OnControlPlaneLoss};
+
+/// A named set of limits and features.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tier {
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Names of the features that this tier has.
+    #[serde(default)]
+    pub features: Vec<String>,
+    /// The limits. A meter without a limit is counted and never refused.
+    #[serde(default)]
+    pub limits: Vec<Limit>,
+}
+
+/// A maximum. Exactly one of `quota`, `rate`, `capacity`, `concurrency` and `size` is given: a number, or `unlimited`, which
+/// is shown to people and refuses nobody.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Limit {
+    /// The limit's name in answers and headers. Default: `<meter>.<per>`, with `burst` `<meter>.<per>.burst`, of a capacity
+    /// the meter, else `concurrency` or `size`; with `scope: member` and `.member` after it. Limits of the same name in two
+    /// tiers are the same limit with another maximum, so that usage carries over an upgrade.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The meter that is limited. Not of `concurrency` and `size`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meter: Option<String>,
+    /// Units per calendar or billing window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Maximum>,
+    /// Units in any sliding window of the length `per`; with `burst`, units that come back per `per`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Maximum>,
+    /// Units that may exist at once. Charges that release give them back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Maximum>,
+    /// Requests in flight at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Maximum>,
+    /// Bytes of one request's body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Maximum>,
+    /// The window. For `quota`: `hour`, `day`, `week`, `month`, `year`, `billing_month` or `lifetime`. For `rate`: a length
+    /// such as `1s`, `60s`, `5m`, `1h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per: Option<String>,
+    /// IANA time zone of a calendar window. Default UTC. Only for `quota`, and not for `billing_month` and `lifetime`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// A quota that does not refuse: what is used beyond it is counted as overage.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub soft: bool,
+    /// Makes a `rate` a token bucket that holds so many units.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<Maximum>,
+    /// Status of a capacity's denial: 403 (default) or 413.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Who has the maximum.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub scope: Scope,
+    /// Whether its denials are carried out. The most lenient of what route and limit say holds; else the policy's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforcement: Option<Enforcement>,
+    /// What happens when it cannot be decided because the control plane does not answer. Default: the policy's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_control_plane_loss: Option<OnControlPlaneLoss>,
+    /// Names of the routes where it is looked at. Empty: all that charge the meter, or of `concurrency` and `size` all that
+    /// know a subject.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<String>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Who has a limit's maximum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// The subject that is charged.
+    #[default]
+    Subject,
+    /// Each member of an organisation, besides the organisation itself.
+    Member,
+}
+
+/// The most that a limit allows: a number, or `unlimited`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Maximum {
+    /// So many units.
+    Units(u64),
+    /// Shown to people; refuses nobody.
+    Unlimited,
+}
+
+const UNLIMITED: &str = "unlimited";
+
+impl Maximum {
+    /// The units; `None` where there is no maximum.
+    pub fn units(self) -> Option<u64> {
+        match self {
+            Self::Units(units) => Some(units),
+            Self::Unlimited => None,
+        }
+    }
+}
+
+impl From<u64> for Maximum {
+    fn from(units: u64) -> Self {
+        Self::Units(units)
+    }
+}
+
+impl fmt::Display for Maximum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Units(units) => units.fmt(f),
+            Self::Unlimited => f.write_str(UNLIMITED),
+        }
+    }
+}
+
+impl Serialize for Maximum {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Units(units) => to.serialize_u64(*units),
+            Self::Unlimited => to.serialize_str(UNLIMITED),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Maximum {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Ok(number_or_word(from, UNLIMITED)?.map_or(Self::Unlimited, Self::Units))
+    }
+}
+
+impl JsonSchema for Maximum {
+    fn schema_name() -> Cow<'static, str> {
+        "Maximum".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "The most that a limit allows: a number of units, or `unlimited`.",
+            "anyOf": [{"type": "integer", "format": "uint64", "minimum": 0}, {"const": UNLIMITED}],
+        })
+    }
+}

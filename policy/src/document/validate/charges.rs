@@ -1,0 +1,120 @@
+//! Charges: that each has one amount and a meter that can take it.
+
+use std::collections::BTreeSet;
+
+use super::{Faults, UNITS_MAX};
+use crate::charge::{self, IdSource};
+use crate::document::fault::member;
+use crate::document::model::{Charge, EstimateRule, PolicyDocument, RouteRules};
+use crate::route::Template;
+
+/// What charges can refer to.
+pub(super) struct Known<'a> {
+    document: &'a PolicyDocument,
+    /// Meters that have a capacity in some tier.
+    capacities: BTreeSet<&'a str>,
+    /// Meters that have a limit of another kind in some tier.
+    others: BTreeSet<&'a str>,
+}
+
+impl<'a> Known<'a> {
+    pub(super) fn of(document: &'a PolicyDocument) -> Self {
+        let limits = || document.tiers.values().flat_map(|tier| &tier.limits);
+        let of = |capacity: bool| {
+            let limits = limits().filter(move |limit| limit.capacity.is_some() == capacity);
+            limits.filter_map(|limit| limit.meter.as_deref()).collect()
+        };
+        Self { document, capacities: of(true), others: of(false) }
+    }
+
+    /// What is wrong with the charges of a route. `template`: its path, if it has one that can be read.
+    pub(super) fn charges(
+        &self,
+        rules: &RouteRules,
+        template: Option<&Template>,
+        path: &str,
+        faults: &mut Faults,
+    ) {
+        for (meter, charge) in &rules.charges {
+            let path = member(path, meter);
+            if !self.document.meters.contains_key(meter) {
+                faults.add(path.clone(), format!("name one of the meters, or define {meter} under `meters`"));
+            }
+            units(charge, &path, faults);
+            match charge::meaning_of(charge, 0) {
+                Err(found) => {
+                    for (field, message) in found {
+                        faults.add(field.map_or_else(|| path.clone(), |field| inside(&path, field)), message);
+                    }
+                }
+                Ok(None) => {}
+                Ok(Some(compiled)) => {
+                    if compiled.release {
+                        self.release(meter, &path, faults);
+                    }
+                    if let Some(id) = &compiled.id {
+                        self.id(id, meter, template, &inside(&path, "id"), faults);
+                    }
+                }
+            }
+        }
+    }
+
+    fn release(&self, meter: &str, path: &str, faults: &mut Faults) {
+        if self.others.contains(meter) {
+            faults.add(
+                path,
+                format!(
+                    "limit {meter} by `capacity` alone, or charge another meter here: what is released would have to \
+                     come back in the windows of its other limits"
+                ),
+            );
+        } else if !self.capacities.contains(meter) {
+            faults.add(
+                path,
+                format!(
+                    "give {meter} a `capacity` in some tier (`unlimited` will do): only that can be released"
+                ),
+            );
+        }
+    }
+
+    fn id(&self, id: &IdSource, meter: &str, template: Option<&Template>, path: &str, faults: &mut Faults) {
+        if !self.capacities.contains(meter) {
+            faults.add(
+                path,
+                format!("give {meter} a `capacity` in some tier, or leave `id` out: only what exists is told apart"),
+            );
+        }
+        if let IdSource::Path(name) = id
+            && template.is_some_and(|template| !template.has_parameter(name))
+        {
+            faults.add(path, format!("name a parameter of the route's path: {{{name}}} is not in it"));
+        }
+    }
+}
+
+/// The bounds of all numbers.
+fn units(charge: &Charge, path: &str, faults: &mut Faults) {
+    let rules = match charge {
+        Charge::Units(units) => return faults.check_units(path, units.unsigned_abs()),
+        Charge::Rules(rules) => rules,
+    };
+    let (estimate, estimate_path) = match &rules.estimate {
+        None => (None, ""),
+        Some(EstimateRule::Units(units)) => (Some(*units), "estimate"),
+        Some(EstimateRule::Source(rules)) => (Some(rules.default), "estimate.default"),
+    };
+    for (field, units) in
+        [("units", rules.units.map(i64::unsigned_abs)), ("default", rules.default), (estimate_path, estimate)]
+    {
+        if units.is_some_and(|units| units > UNITS_MAX) {
+            faults.check_units(&inside(path, field), units.unwrap_or_default());
+        }
+    }
+}
+
+/// The path of a member, or of a member of a member: none of a charge's has a dot in its name.
+fn inside(path: &str, field: &str) -> String {
+    format!("{path}.{field}")
+}
