@@ -6,6 +6,7 @@
 pub mod body;
 mod charge;
 pub mod compile;
+pub mod decision;
 pub mod document;
 pub mod jwt;
 pub mod lease;

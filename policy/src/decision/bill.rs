@@ -1,0 +1,137 @@
+//! What a request costs, as far as it is known when it is admitted: each charge of each route that it takes, in units.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use crate::body::pointer::Pointer;
+use crate::compile::{Amount, CompiledCharge, CompiledRoute, EstimateSource};
+use crate::document::UNITS_MAX;
+use crate::thing::ThingId;
+
+/// More than any limit can be, and little enough that sums of it overflow nothing soon.
+pub const BEYOND: u64 = UNITS_MAX + 1;
+
+/// What a request asks for: the routes that it takes (several only for a JSON-RPC batch) and what each comes to.
+#[derive(Debug, Clone)]
+pub struct Bill {
+    /// Each route once.
+    pub lines: Vec<Line>,
+    /// Bytes of the request's body, where they are known before it is through.
+    pub body_bytes: Option<u64>,
+}
+
+/// One route of a request.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// The route.
+    pub route: Arc<CompiledRoute>,
+    /// Units by charge of the route; `None`: all are constants, counted once.
+    units: Option<Vec<u64>>,
+    /// Ids of things, by charge of the route.
+    pub things: Vec<Option<ThingId>>,
+    /// Positions of the JSON-RPC calls that take the route.
+    pub calls: Vec<usize>,
+}
+
+/// What the request itself says of its costs.
+pub struct Facts<'a> {
+    /// The first header of a name in lower case.
+    pub header: &'a dyn Fn(&str) -> Option<&'a [u8]>,
+    /// Bytes of its body, where they are known.
+    pub body_bytes: Option<u64>,
+    /// The policy's pointers into request bodies.
+    pub pointers: &'a [Pointer],
+    /// What was found at each of them, for each JSON-RPC call that takes the route; one row for any other JSON body.
+    pub values: &'a [&'a [Option<u64>]],
+    /// Amounts that were not where the policy says are counted here.
+    pub unread: &'a Cell<usize>,
+    /// The meter of such an amount that has no default: what cannot be priced cannot pass.
+    pub unpriced: &'a Cell<Option<usize>>,
+}
+
+impl Bill {
+    /// A request that takes one route and was not looked into.
+    pub fn plain(route: &Arc<CompiledRoute>) -> Self {
+        let line = Line { route: route.clone(), units: None, things: Vec::new(), calls: Vec::new() };
+        Self { lines: vec![line], body_bytes: None }
+    }
+
+    /// Whether anything is charged at all.
+    pub fn has_charges(&self) -> bool {
+        self.lines.iter().any(|line| !line.route.charges.is_empty())
+    }
+}
+
+impl Line {
+    /// What the route costs the request. What cannot be read counts as the charge's default, or nothing.
+    pub fn of(
+        route: &Arc<CompiledRoute>,
+        facts: &Facts<'_>,
+        thing: &dyn Fn(&CompiledCharge) -> Option<ThingId>,
+    ) -> Self {
+        let units = route.charges.iter().map(|charge| facts.units(charge)).collect();
+        let things = route.charges.iter().map(thing).collect();
+        Self { route: route.clone(), units: Some(units), things, calls: Vec::new() }
+    }
+
+    /// Units of the route's charge at this position: reserved, or known by now.
+    pub fn units(&self, charge: usize) -> u64 {
+        match &self.units {
+            Some(units) => units.get(charge).copied().unwrap_or(0),
+            None => self.route.charges.get(charge).map_or(0, |charge| match charge.amount {
+                Amount::Units(units) => units,
+                _ => 0,
+            }),
+        }
+    }
+}
+
+impl Facts<'_> {
+    fn units(&self, charge: &CompiledCharge) -> u64 {
+        let calls = if charge.per_request { 1 } else { self.values.len().max(1) as u64 };
+        let missing = || {
+            self.unread.set(self.unread.get() + 1);
+            // A release that does not say how much releases nothing; that costs nobody anything.
+            if charge.default.is_none() && !charge.release {
+                self.unpriced.set(Some(charge.meter));
+            }
+            charge.default.unwrap_or(0)
+        };
+        match &charge.amount {
+            Amount::Units(units) => units.saturating_mul(calls),
+            Amount::RequestBytes => self.body_bytes.unwrap_or(charge.estimate.default),
+            Amount::RequestHeader(name) => self.header(name).unwrap_or_else(missing),
+            Amount::RequestJson(pointer) => self.sum(pointer, missing),
+            Amount::ResponseBytes | Amount::ResponseHeader(_) | Amount::ResponseJson(_) => {
+                let default = charge.estimate.default;
+                match &charge.estimate.source {
+                    None => default.saturating_mul(calls),
+                    Some(EstimateSource::RequestHeader(name)) => self.header(name).unwrap_or(default),
+                    Some(EstimateSource::RequestJson(pointer)) => self.sum(pointer, || default),
+                }
+            }
+        }
+    }
+
+    fn header(&self, name: &str) -> Option<u64> {
+        (self.header)(name).and_then(number)
+    }
+
+    /// The values at a pointer in all calls; what is missing counts as `default` says.
+    fn sum(&self, pointer: &Pointer, default: impl Fn() -> u64) -> u64 {
+        let at = self.pointers.iter().position(|known| known == pointer);
+        if self.values.is_empty() {
+            return default();
+        }
+        let value =
+            |row: &&[Option<u64>]| at.and_then(|at| row.get(at).copied().flatten()).unwrap_or_else(&default);
+        self.values.iter().map(value).fold(0, u64::saturating_add)
+    }
+}
+
+/// A whole number of a header's value. One that is more than any limit is that, however large it is.
+pub fn number(value: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(value.trim_ascii()).ok()?;
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| digits).map(|units: u64| units.min(BEYOND))
+}

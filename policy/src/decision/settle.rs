@@ -1,0 +1,308 @@
+//! What a request took, and what of it stays charged once its end is known: refunds, amounts that only the response told,
+//! releases, and requests that are no longer in flight.
+
+use std::rc::Rc;
+
+use crate::compile::{Amount, CompiledCharge, CompiledPolicy, CompiledRoute, On};
+use crate::lease::{Account, AccountKind, Record, SessionId};
+
+use super::Now;
+use super::bill::{Bill, Line};
+use super::plan::RoutePlan;
+use super::question::{Whose, demand, needs};
+
+/// What a request took of one record.
+#[derive(Debug)]
+pub struct Reservation {
+    session: SessionId,
+    at_ms: i64,
+    routes: Vec<Rc<RoutePlan>>,
+    whose: Whose,
+    /// Where the units of each need rest, monotonic ms; empty where no settlement asks.
+    ends: Vec<u64>,
+    /// Needs of shadowed limits that had too little left: nothing was taken there.
+    untaken: u64,
+}
+
+/// How a request ended.
+pub struct Ending<'a> {
+    /// The response's HTTP status, or what a gRPC status is in HTTP's terms. `None`: the upstream never answered.
+    pub status: Option<u16>,
+    /// Bytes of the request's body that passed.
+    pub request_bytes: u64,
+    /// An amount that the response told.
+    pub amount: &'a dyn Fn(&Amount) -> Option<u64>,
+}
+
+/// What one charge came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Settled {
+    /// What was reserved stays charged.
+    Stays,
+    /// The request failed: what was reserved is given back.
+    Refunded,
+    /// So many units, however many were reserved.
+    Is(u64),
+    /// So many units are given back to capacities.
+    Released(u64),
+}
+
+impl Reservation {
+    pub(super) fn new(
+        session: SessionId,
+        at_ms: i64,
+        routes: Vec<Rc<RoutePlan>>,
+        whose: Whose,
+        ends: Vec<u64>,
+        untaken: u64,
+    ) -> Self {
+        Self { session, at_ms, routes, whose, ends, untaken }
+    }
+
+    /// Whether the end of the request, and not only the response's status, settles something.
+    pub fn waits_for_end(&self) -> bool {
+        self.routes.iter().any(|plan| {
+            let counted_later = |charge: &CompiledCharge| {
+                charge.release
+                    || charge.id.is_some()
+                    || charge.on == On::Response
+                    || charge.amount == Amount::RequestBytes
+            };
+            plan.route.charges.iter().any(counted_later)
+                || plan.costs_of(self.whose).iter().any(|cost| cost.kind == AccountKind::Concurrency)
+        })
+    }
+
+    /// Whether a response of this status gives something back.
+    pub fn is_refunded(&self, status: u16) -> bool {
+        let gives_back = |route: &CompiledRoute, charge: &CompiledCharge| match charge.on {
+            On::Request | On::Response => route.refund.contains(status),
+            On::Success => !route.success.contains(status),
+        };
+        self.routes.iter().any(|plan| plan.route.charges.iter().any(|charge| gives_back(&plan.route, charge)))
+    }
+
+    /// Settles on the record that it was taken from. A new session's record knows nothing of the units: those stay
+    /// charged, and only what comes on top is counted.
+    pub fn settle(
+        &self,
+        policy: &CompiledPolicy,
+        bill: &Bill,
+        record: &mut Record,
+        ending: &Ending<'_>,
+        now: Now,
+    ) {
+        let same = record.session == self.session;
+        for (at, (plan, line)) in self.routes.iter().zip(&bill.lines).enumerate() {
+            for (charge, rule) in plan.route.charges.iter().enumerate() {
+                let settled = ending.settle(&plan.route, rule, line.units(charge));
+                self.settle_accounts(bill, record, (at, charge), line.units(charge), settled, same, now);
+                if self.whose == Whose::Subject {
+                    self.settle_usage(policy, record, rule, line.units(charge), settled, same, now);
+                    settle_thing(policy, record, (rule, charge), line, settled, now);
+                }
+            }
+            if self.whose == Whose::Subject {
+                self.release(record, plan, line, ending, now);
+            }
+        }
+        if same {
+            self.end(bill, record);
+        }
+    }
+
+    /// Takes back all that was taken, as if the request had never been: another part of it was refused.
+    pub fn undo(&self, policy: &CompiledPolicy, bill: &Bill, record: &mut Record) {
+        if record.session != self.session {
+            return;
+        }
+        for (position, need) in needs(bill, &self.routes, self.whose).iter().enumerate() {
+            let Some(account) =
+                self.account(record, position, &need.cost.limit.name, need.cost.window.start_ms)
+            else {
+                continue;
+            };
+            account.undo(self.end_of(position), need.units);
+        }
+        if self.whose == Whose::Subject {
+            for line in &bill.lines {
+                for (charge, rule) in line.route.charges.iter().enumerate().filter(|(_, rule)| !rule.release)
+                {
+                    if let Some(meter) = policy.meters.get(rule.meter) {
+                        record.uncount(meter, line.units(charge), self.at_ms);
+                    }
+                }
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one charge of one line, and how it ended")]
+    fn settle_accounts(
+        &self,
+        bill: &Bill,
+        record: &mut Record,
+        (line, charge): (usize, usize),
+        reserved: u64,
+        settled: Settled,
+        same: bool,
+        now: Now,
+    ) {
+        if settled == Settled::Stays {
+            return;
+        }
+        for (position, need) in needs(bill, &self.routes, self.whose).iter().enumerate() {
+            if need.line != line || need.cost.charge != Some(charge) {
+                continue;
+            }
+            let end_ms = self.end_of(position);
+            let cost = need.cost;
+            let Some(account) = self.account(record, position, &cost.limit.name, cost.window.start_ms) else {
+                continue;
+            };
+            match settled {
+                Settled::Refunded if same => account.refund(reserved),
+                Settled::Is(units) if units < reserved && same => account.undo(end_ms, reserved - units),
+                Settled::Is(units) if units > reserved => {
+                    account.settle(now.mono_ms);
+                    account.take(units - reserved, cost.rest_ms, cost.limit.units, now.mono_ms);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one charge, and how it ended")]
+    fn settle_usage(
+        &self,
+        policy: &CompiledPolicy,
+        record: &mut Record,
+        rule: &CompiledCharge,
+        reserved: u64,
+        settled: Settled,
+        same: bool,
+        now: Now,
+    ) {
+        let Some(meter) = policy.meters.get(rule.meter) else { return };
+        match settled {
+            Settled::Stays => {}
+            // It was counted in the session before, whose numbers are final.
+            Settled::Refunded if !same => {}
+            Settled::Is(units) if units < reserved && !same => {}
+            Settled::Refunded => record.uncount(meter, reserved, self.at_ms),
+            Settled::Is(units) if units < reserved => record.uncount(meter, reserved - units, self.at_ms),
+            Settled::Is(units) => record.count(meter, units.saturating_sub(reserved), now.wall_ms),
+            Settled::Released(units) => record.count_released(meter, units, now.wall_ms),
+        }
+    }
+
+    /// Gives back to capacities. What has an id is released by the control plane, which knows whether it was there.
+    fn release(&self, record: &mut Record, plan: &RoutePlan, line: &Line, ending: &Ending<'_>, now: Now) {
+        for cost in &plan.releases {
+            let Some(charge) = cost.charge else { continue };
+            let Some(rule) = plan.route.charges.get(charge).filter(|rule| rule.id.is_none()) else {
+                continue;
+            };
+            if let Settled::Released(units) = ending.settle(&plan.route, rule, line.units(charge)) {
+                let at = demand(record, cost, 0).account;
+                if let Some(account) = record.accounts.get_mut(at) {
+                    account.settle(now.mono_ms);
+                    account.release(units);
+                }
+            }
+        }
+    }
+
+    /// The request is no longer in flight.
+    fn end(&self, bill: &Bill, record: &mut Record) {
+        for (position, need) in needs(bill, &self.routes, self.whose).iter().enumerate() {
+            if need.cost.kind == AccountKind::Concurrency
+                && let Some(account) =
+                    self.account(record, position, &need.cost.limit.name, need.cost.window.start_ms)
+            {
+                account.end(self.end_of(position), need.units);
+            }
+        }
+    }
+
+    /// The account of a need that something was taken from.
+    fn account<'r>(
+        &self,
+        record: &'r mut Record,
+        position: usize,
+        limit: &str,
+        window_start_ms: i64,
+    ) -> Option<&'r mut Account> {
+        if self.untaken >> position & 1 == 1 {
+            return None;
+        }
+        record.account(limit, window_start_ms).and_then(|at| record.accounts.get_mut(at))
+    }
+
+    fn end_of(&self, position: usize) -> u64 {
+        self.ends.get(position).copied().unwrap_or(0)
+    }
+}
+
+impl Ending<'_> {
+    fn settle(&self, route: &CompiledRoute, rule: &CompiledCharge, reserved: u64) -> Settled {
+        let failed = self.status.is_some_and(|status| route.refund.contains(status));
+        let succeeded = self.status.is_some_and(|status| route.success.contains(status));
+        let amount = match &rule.amount {
+            Amount::RequestBytes => Some(self.request_bytes),
+            amount => (self.amount)(amount),
+        };
+        if rule.release {
+            let released = match (self.status, rule.on) {
+                (None, _) => false,
+                (Some(_), On::Success) => succeeded,
+                (Some(_), On::Request | On::Response) => !failed,
+            };
+            let units =
+                if rule.amount.is_of_response() { amount.or(rule.default).unwrap_or(0) } else { reserved };
+            return if released { Settled::Released(units) } else { Settled::Stays };
+        }
+        match (self.status, rule.on) {
+            // The upstream may have worked for it: a caller must not get work for nothing by hanging up.
+            (None, _) => Settled::Stays,
+            (Some(_), On::Request) if failed => Settled::Refunded,
+            (Some(_), On::Success) if !succeeded => Settled::Refunded,
+            // What was only an estimate was never used: it does not rest either.
+            (Some(_), On::Response) if failed => Settled::Is(0),
+            (Some(_), On::Response) => match amount.or(rule.default) {
+                Some(units) => Settled::Is(units),
+                None => Settled::Stays,
+            },
+            (Some(_), On::Request | On::Success) if rule.amount == Amount::RequestBytes => {
+                Settled::Is(self.request_bytes)
+            }
+            (Some(_), On::Request | On::Success) if rule.amount.is_of_response() => {
+                match amount.or(rule.default) {
+                    Some(units) => Settled::Is(units),
+                    None => Settled::Stays,
+                }
+            }
+            (Some(_), On::Request | On::Success) => Settled::Stays,
+        }
+    }
+}
+
+/// Notes that a thing with an id is there now, or is there no more.
+fn settle_thing(
+    policy: &CompiledPolicy,
+    record: &mut Record,
+    (rule, charge): (&CompiledCharge, usize),
+    line: &Line,
+    settled: Settled,
+    now: Now,
+) {
+    let Some(Some(id)) = line.things.get(charge) else { return };
+    let Some(meter) = policy.meters.get(rule.meter) else { return };
+    let (units, present) = match settled {
+        Settled::Stays if !rule.release => (line.units(charge), true),
+        Settled::Is(units) => (units, true),
+        Settled::Released(_) => (0, false),
+        Settled::Stays | Settled::Refunded => return,
+    };
+    // What is not noted stays charged: an addition is not known when it is removed, a removal is not heard of.
+    let _noted = record.note_thing(meter, *id, units, present, now.mono_ms);
+}
