@@ -40,6 +40,9 @@ pub const WATCH_SUBJECTS_MAX: usize = 1_000;
 /// Largest body of a sync: 1,000 subjects with a dozen accounts each stay below half of it.
 pub const SYNC_BODY_BYTES_MAX: usize = 8 << 20;
 
+/// Largest body of an import of things: 1,000 of them with ids of a kilobyte.
+pub const THINGS_BODY_BYTES_MAX: usize = 2 << 20;
+
 /// Largest body of any other request but a policy's.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
 

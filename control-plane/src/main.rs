@@ -28,6 +28,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Command::Serve(serve) => cli::serve::run(serve).await?,
             Command::Policy(policy) => cli::policy::run(policy).await?,
             Command::Subscription(subscription) => cli::subscription::run(subscription).await?,
+            Command::Bypass(bypass) => cli::bypass::run(bypass).await?,
+            Command::Capacity(capacity) => cli::capacity::run(capacity).await?,
             Command::Subject(subject) => cli::subject::run(subject).await?,
             Command::Usage(usage) => cli::subject::run_usage(usage).await?,
             Command::Token(token) => cli::token::run(&token)?,

@@ -3,6 +3,8 @@
 
 mod audit;
 mod auth;
+mod bypass;
+mod capacity;
 mod edge;
 mod extract;
 mod observe;
@@ -12,6 +14,7 @@ pub mod problem;
 mod state;
 mod subjects;
 mod subscriptions;
+mod things;
 mod tiers;
 mod tokens;
 
@@ -27,7 +30,7 @@ use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::config::{BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX};
+use crate::config::{BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX, THINGS_BODY_BYTES_MAX};
 use problem::{Problem, ProblemKind};
 pub use state::Api;
 
@@ -83,6 +86,11 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
         .routes(routes!(policy::version))
         .routes(routes!(policy::roll_back))
         .layer(DefaultBodyLimit::max(DOCUMENT_BYTES_MAX + 1))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(things::import))
+                .layer(DefaultBodyLimit::max(THINGS_BODY_BYTES_MAX)),
+        )
         .merge(small())
         .route_layer(middleware::from_fn_with_state(api.clone(), auth::admin));
     let edge = OpenApiRouter::new()
@@ -113,6 +121,8 @@ fn small() -> OpenApiRouter<Api> {
         ))
         .routes(routes!(subjects::show))
         .routes(routes!(subjects::usage))
+        .routes(routes!(bypass::show, bypass::set, bypass::clear))
+        .routes(routes!(capacity::show, capacity::set))
         .routes(routes!(audit::list))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))

@@ -58,6 +58,7 @@ kinds! {
     VersionUnknown NOT_FOUND "version-unknown" "The policy has no such version";
     TierMissing NOT_FOUND "tier-missing" "The policy in force has no such tier";
     SubscriptionMissing NOT_FOUND "subscription-missing" "The subject has no subscription";
+    BypassMissing NOT_FOUND "bypass-missing" "The subject has no bypass";
     TokenUnknown NOT_FOUND "token-unknown" "There is no such token";
     IssuerUnknown NOT_FOUND "issuer-unknown" "The policy in force follows no such issuer";
     MethodUnknown METHOD_NOT_ALLOWED "method-unknown" "The path does not have this method";
@@ -71,6 +72,10 @@ kinds! {
     TierUnknown UNPROCESSABLE_ENTITY "tier-unknown" "The policy in force has no such tier";
     LimitUnknown UNPROCESSABLE_ENTITY "limit-unknown" "The tier has no such limit";
     SubscriptionInvalid UNPROCESSABLE_ENTITY "subscription-invalid" "The subscription makes no sense";
+    BypassInvalid UNPROCESSABLE_ENTITY "bypass-invalid" "Such a bypass cannot be granted";
+    ReasonInvalid UNPROCESSABLE_ENTITY "reason-invalid" "A reason is needed";
+    ThingsInvalid UNPROCESSABLE_ENTITY "things-invalid" "Such things cannot be imported";
+    CapacityInvalid UNPROCESSABLE_ENTITY "capacity-invalid" "So much cannot be in use";
     TokenUnmakeable UNPROCESSABLE_ENTITY "token-unmakeable" "Such a token cannot be made";
     Internal INTERNAL_SERVER_ERROR "internal" "Something is wrong with the control plane";
     DatabaseUnavailable SERVICE_UNAVAILABLE "database-unavailable" "The database does not answer";
@@ -185,6 +190,10 @@ fn invalid_kind(rule: Invalid) -> ProblemKind {
         Invalid::TierUnknown => ProblemKind::TierUnknown,
         Invalid::LimitUnknown => ProblemKind::LimitUnknown,
         Invalid::Subscription => ProblemKind::SubscriptionInvalid,
+        Invalid::Bypass => ProblemKind::BypassInvalid,
+        Invalid::Reason => ProblemKind::ReasonInvalid,
+        Invalid::Things => ProblemKind::ThingsInvalid,
+        Invalid::Capacity => ProblemKind::CapacityInvalid,
         Invalid::Range => ProblemKind::RangeInvalid,
         Invalid::Token => ProblemKind::TokenUnmakeable,
     }
@@ -196,6 +205,7 @@ fn not_found_kind(what: NotFound) -> ProblemKind {
         NotFound::Version => ProblemKind::VersionUnknown,
         NotFound::Tier => ProblemKind::TierMissing,
         NotFound::Subscription => ProblemKind::SubscriptionMissing,
+        NotFound::Bypass => ProblemKind::BypassMissing,
         NotFound::Token => ProblemKind::TokenUnknown,
         NotFound::Issuer => ProblemKind::IssuerUnknown,
     }
@@ -207,6 +217,7 @@ fn not_found_detail(what: NotFound) -> &'static str {
         NotFound::Version => "GET /v1/policy/versions lists the versions there are.",
         NotFound::Tier => "GET /v1/tiers lists the tiers there are.",
         NotFound::Subscription => "PUT /v1/subscriptions/{subject} makes one.",
+        NotFound::Bypass => "PUT /v1/subjects/{subject}/bypass grants one.",
         NotFound::Token => "GET /v1/tokens lists the tokens there are.",
         NotFound::Issuer => "Name an issuer of the policy in force whose keys come from a `url`.",
     }

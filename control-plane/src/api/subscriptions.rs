@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize};
+use tollgate_policy::document::Maximum;
 use tollgate_policy::subscription::SubscriptionState;
 use utoipa::{IntoParams, ToSchema};
 
@@ -32,8 +33,9 @@ pub struct SubscriptionWish {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<i64>)]
     expires_at_ms: Option<Option<i64>>,
-    /// Maximums of this subject alone, by limit name. They replace all there were.
-    overrides: Option<BTreeMap<String, u64>>,
+    /// Maximums of this subject alone, by limit name: a number of units, or `unlimited`. They replace all there were.
+    #[schema(value_type = Option<BTreeMap<String, serde_json::Value>>)]
+    overrides: Option<BTreeMap<String, Maximum>>,
 }
 
 /// Tells a member that is null from one that is missing.
@@ -67,8 +69,9 @@ pub struct SubscriptionBody {
     anchor_ms: i64,
     /// From this moment (Unix ms) the tier is no longer in force.
     expires_at_ms: Option<i64>,
-    /// Maximums of this subject alone, by limit name.
-    overrides: BTreeMap<String, u64>,
+    /// Maximums of this subject alone, by limit name: a number of units, or `unlimited`.
+    #[schema(value_type = BTreeMap<String, serde_json::Value>)]
+    overrides: BTreeMap<String, Maximum>,
     /// Whether the tier is in force now.
     in_force: bool,
     /// Rises with each change.

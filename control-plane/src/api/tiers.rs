@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
-use tollgate_policy::compile::{CompiledPolicy, CompiledTier};
+use tollgate_policy::compile::{CompiledLimit, CompiledPolicy, CompiledTier, UNLIMITED};
+use tollgate_policy::document::{Enforcement, Maximum, Scope};
+use tollgate_policy::limit::LimitKind;
 use utoipa::ToSchema;
 
 use super::extract::Path;
@@ -34,14 +36,62 @@ pub struct TierBody {
 pub struct LimitBody {
     /// Its name: what overrides name.
     name: String,
-    /// The meter that is limited.
-    meter: String,
-    /// `quota` or `rate`.
+    /// The meter that is limited; not of `concurrency` and `size`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meter: Option<String>,
+    /// `quota`, `rate` (a token bucket too), `capacity`, `concurrency` or `size`.
     kind: &'static str,
-    /// The maximum.
-    units: u64,
-    /// The window, such as `day` or `60s`.
-    per: String,
+    /// The maximum: a number, or `unlimited`. Of a token bucket what it holds.
+    #[schema(value_type = serde_json::Value)]
+    units: Maximum,
+    /// The window, such as `day` or `60s`; not of `capacity`, `concurrency` and `size`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    per: Option<String>,
+    /// Units that come back in `per`; of a token bucket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
+    refill: Option<Maximum>,
+    /// Whether what is used beyond it is overage, and not refused.
+    soft: bool,
+    /// `subject`, or `member`: each member of an organisation has the maximum.
+    #[schema(value_type = String)]
+    scope: Scope,
+    /// Whether its denials are carried out: `enforce`, `shadow` or `off`; where it is missing, the route or the policy says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    enforcement: Option<Enforcement>,
+    /// The only routes where it is looked at; where it is missing, all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    routes: Vec<String>,
+}
+
+impl LimitBody {
+    fn new(limit: &CompiledLimit, policy: &CompiledPolicy) -> Self {
+        let per = limit.per();
+        Self {
+            name: limit.name.to_string(),
+            meter: limit.meter.and_then(|meter| policy.meters.get(meter)).cloned(),
+            kind: limit.kind.name(),
+            units: maximum_of(limit.units),
+            per: (!per.is_empty()).then_some(per),
+            refill: match limit.kind {
+                LimitKind::Bucket { units_per, .. } => Some(maximum_of(units_per)),
+                _ => None,
+            },
+            soft: matches!(limit.kind, LimitKind::Quota { soft: true, .. }),
+            scope: limit.scope,
+            enforcement: limit.enforcement,
+            routes: limit.routes.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+/// Units as people write them.
+pub(super) fn maximum_of(units: u64) -> Maximum {
+    match units {
+        UNLIMITED => Maximum::Unlimited,
+        units => Maximum::Units(units),
+    }
 }
 
 /// All tiers.
@@ -63,19 +113,7 @@ fn tier_body(
         description,
         is_default: policy.default_tier.as_deref() == Some(name),
         features: tier.features.iter().map(ToString::to_string).collect(),
-        limits: limits
-            .iter()
-            .map(|limit| LimitBody {
-                name: limit.name.to_string(),
-                meter: policy.meters.get(limit.meter).cloned().unwrap_or_default(),
-                kind: match limit.kind {
-                    tollgate_policy::limit::LimitKind::Rate { .. } => "rate",
-                    tollgate_policy::limit::LimitKind::Quota(_) => "quota",
-                },
-                units: limit.units,
-                per: limit.per(),
-            })
-            .collect(),
+        limits: limits.iter().map(|limit| LimitBody::new(limit, policy)).collect(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! The command line. Each command is a file; what they share is the client of the REST interface and how errors are
 //! said to people.
 
+pub mod bypass;
+pub mod capacity;
 mod client;
 mod error;
 mod output;
@@ -31,6 +33,10 @@ pub enum Command {
     Policy(policy::PolicyArguments),
     /// Set and look at what subjects have bought.
     Subscription(subscription::SubscriptionArguments),
+    /// Let a subject test without limits for a while.
+    Bypass(bypass::BypassArguments),
+    /// Set and look at what is in use of capacities.
+    Capacity(capacity::CapacityArguments),
     /// Show what a subject has at this moment: its tier and how its limits stand.
     Subject(subject::SubjectArguments),
     /// Show what a subject used.

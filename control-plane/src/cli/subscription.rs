@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use reqwest::Method;
 use serde_json::{Value as Json, json};
+use tollgate_policy::document::Maximum;
 
 use super::CliError;
 use super::client::{Client, ClientArguments};
@@ -39,9 +40,9 @@ enum SubscriptionCommand {
         /// From this moment on the tier is no longer in force, RFC 3339.
         #[arg(long, value_name = "TIME")]
         expires: Option<Timestamp>,
-        /// A maximum for this subject alone, such as `api_calls.day=5000`. May be repeated.
+        /// A maximum for this subject alone, such as `api_calls.day=5000` or `api_calls.day=unlimited`. May be repeated.
         #[arg(long = "override", value_name = "LIMIT=UNITS", value_parser = parse_override)]
-        overrides: Vec<(String, u64)>,
+        overrides: Vec<(String, Maximum)>,
         #[command(flatten)]
         client: ClientArguments,
     },
@@ -91,10 +92,13 @@ impl State {
     }
 }
 
-fn parse_override(text: &str) -> Result<(String, u64), String> {
+fn parse_override(text: &str) -> Result<(String, Maximum), String> {
     let (limit, units) = text.split_once('=').ok_or("write it as LIMIT=UNITS")?;
-    let units = units.parse().map_err(|_| "the units must be a whole number")?;
-    Ok((limit.to_owned(), units))
+    let maximum = match units {
+        "unlimited" => Maximum::Unlimited,
+        units => Maximum::Units(units.parse().map_err(|_| "the units must be a whole number, or unlimited")?),
+    };
+    Ok((limit.to_owned(), maximum))
 }
 
 /// Runs a command.
@@ -169,7 +173,10 @@ fn tell(subscription: &Json, arguments: &ClientArguments) {
     print(&format!("  expires      {}", moment(subscription, "expires_at_ms")));
     let overrides = subscription.get("overrides").and_then(Json::as_object);
     for (limit, units) in overrides.into_iter().flatten() {
-        print(&format!("  override     {limit} = {units}"));
+        print(&format!(
+            "  override     {limit} = {}",
+            units.as_str().map_or(units.to_string(), str::to_owned)
+        ));
     }
 }
 

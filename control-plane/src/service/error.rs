@@ -50,6 +50,10 @@ pub enum Invalid {
     TierUnknown,
     LimitUnknown,
     Subscription,
+    Bypass,
+    Reason,
+    Things,
+    Capacity,
     Range,
     Token,
 }
@@ -65,6 +69,8 @@ pub enum NotFound {
     Tier,
     /// A subject's subscription.
     Subscription,
+    /// A subject's bypass.
+    Bypass,
     /// A token.
     Token,
     /// An issuer with an address for its keys.
@@ -78,6 +84,7 @@ impl std::fmt::Display for NotFound {
             Self::Version => "version of the policy",
             Self::Tier => "tier",
             Self::Subscription => "subscription",
+            Self::Bypass => "bypass",
             Self::Token => "token",
             Self::Issuer => "issuer",
         })

@@ -1,13 +1,18 @@
 //! What the control plane does: everything between an HTTP request and the store. Knows neither HTTP nor SQL.
 
+pub mod bypass;
+pub mod capacity;
+mod entitled;
 mod error;
 pub mod in_force;
 pub mod jwks;
+pub mod members;
 pub mod metrics;
 pub mod policy;
 pub mod subscriptions;
 pub mod sweeper;
 pub mod sync;
+pub mod things;
 pub mod tokens;
 pub mod usage;
 pub mod watch;

@@ -3,17 +3,20 @@
 
 use std::collections::BTreeMap;
 
-use tollgate_policy::document::UNITS_MAX;
-use tollgate_policy::lease::{Standing, Terms};
-use tollgate_policy::subscription::{Subscription, SubscriptionState, effective_tier};
+use tollgate_policy::compile::CompiledLimit;
+use tollgate_policy::document::{Maximum, UNITS_MAX};
+use tollgate_policy::lease::Standing;
+use tollgate_policy::subscription::{Subscription, SubscriptionState};
 use tollgate_policy::window::{CALENDAR_END_MS, CALENDAR_START_MS};
 
+use super::entitled::Entitled;
+use super::members::organization_of;
 use super::sync::is_subject;
 use super::{ControlPlane, InForce, Invalid, NotFound, ServiceError};
 use crate::store::audit::Author;
 use crate::store::changes::ChangeKind;
-use crate::store::subjects::{ListedSubscription, SubjectRow};
-use crate::store::{Tx, audit, changes, sessions, subjects};
+use crate::store::subjects::{Bypass, ListedSubscription, SubjectRow};
+use crate::store::{Tx, audit, changes, subjects};
 
 /// Most overrides of one subscription.
 pub const OVERRIDES_MAX: usize = 64;
@@ -30,7 +33,7 @@ pub struct Wish {
     /// `Some(None)`: it no longer expires.
     pub expires_at_ms: Option<Option<i64>>,
     /// All overrides; they replace those there were.
-    pub overrides: Option<BTreeMap<String, u64>>,
+    pub overrides: Option<BTreeMap<String, Maximum>>,
 }
 
 /// A subject at a moment.
@@ -46,10 +49,23 @@ pub struct SubjectView {
     pub features: Vec<String>,
     /// What the subject has bought.
     pub subscription: Option<Subscription>,
-    /// Rises with each change of the subscription.
+    /// Testing mode, in force or not any more.
+    pub bypass: Option<Bypass>,
+    /// Rises with each change of the subscription or the bypass.
     pub revision: i64,
+    /// The organisation, of a member: its subscription says what the member's limits are.
+    pub organization: Option<String>,
     /// Each limit of the tier, with the subject's own maximums.
-    pub limits: Vec<Standing>,
+    pub limits: Vec<LimitView>,
+}
+
+/// A limit of a subject at a moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LimitView {
+    /// The limit, with the subject's own maximum.
+    pub limit: CompiledLimit,
+    /// How it stands; none of the size of one request, of which nothing is kept.
+    pub standing: Option<Standing>,
 }
 
 impl ControlPlane {
@@ -170,63 +186,45 @@ impl ControlPlane {
 
     /// What a subject has at this moment: its tier and why, and how its limits stand.
     pub async fn subject(&self, subject: &str) -> Result<SubjectView, ServiceError> {
-        check_subject(subject)?;
         let now_ms = self.clock.now_ms();
         let in_force = self.newest().await?;
-        // Read for its closed sessions' units in a transaction that changes nothing for good is not worth a lock: a view
-        // shows what was last written, and closes sessions for itself.
-        let mut row = subjects::read(&self.database, subject).await?;
-        self.close_for_view(&mut row).await?;
-        let policy = in_force.policy.as_ref().map(|policy| &policy.compiled);
-        let claimed = row.tier_claim.as_deref().filter(|name| policy.is_some_and(|p| p.tier(name).is_some()));
-        let default = policy.and_then(|policy| policy.default_tier.as_deref());
-        let subscription = row.subscription.as_ref();
-        let tier = effective_tier(subscription, claimed, default, now_ms);
-        let tier_from = match (subscription, tier) {
-            (_, None) => "none",
-            (Some(subscription), Some(_)) if subscription.in_force(now_ms) => "subscription",
-            (None, Some(_)) if claimed.is_some() => "claim",
-            _ => "default",
-        };
-        let terms = policy.map_or_else(Terms::default, |policy| {
-            Terms::of(policy, subscription, row.tier_claim.as_deref(), now_ms)
+        let (row, organization) = self.read_known(subject).await?;
+        let entitled = Entitled::of(&row, organization.as_ref());
+        let tier = entitled.tier(&in_force, now_ms);
+        let standings = row.book.standings(&entitled.terms(&in_force, now_ms), now_ms);
+        let limits = tier.iter().flat_map(|tier| &tier.limits).map(|limit| LimitView {
+            standing: standings.iter().find(|standing| *standing.limit == *limit.name).cloned(),
+            limit: limit.clone(),
         });
-        let compiled = tier.and_then(|tier| policy.and_then(|policy| policy.tier(tier)));
         Ok(SubjectView {
             subject: subject.to_owned(),
-            tier: tier.map(str::to_owned),
-            tier_from,
-            features: compiled.map(|tier| tier.features.iter().cloned().collect()).unwrap_or_default(),
-            limits: row.book.standings(&terms, now_ms),
+            tier: tier.as_ref().map(|tier| tier.tier.name.clone()),
+            tier_from: tier.as_ref().map_or("none", |tier| tier.from),
+            features: tier.as_ref().map(|t| t.tier.features.iter().cloned().collect()).unwrap_or_default(),
+            limits: limits.collect(),
             revision: row.subscription_revision,
+            organization: organization.map(|organization| organization.subject),
             subscription: row.subscription,
+            bypass: row.bypass,
         })
     }
-
-    async fn close_for_view(&self, row: &mut SubjectRow) -> Result<(), ServiceError> {
-        let named = row.book.sessions();
-        let named: Vec<&str> = named.iter().map(String::as_str).collect();
-        let closed = sessions::closed_of(&self.database, &named).await?;
-        let ttl_ms = self.settings.lease_ttl_ms.saturating_add(self.settings.lease_margin_ms);
-        for (session, heard_ms) in closed {
-            row.book.close(&session, heard_ms, ttl_ms);
-        }
-        Ok(())
-    }
 }
 
-/// Refuses what cannot be a subject.
+/// Refuses what cannot be a subject that buys.
 pub fn check_subject(subject: &str) -> Result<(), ServiceError> {
-    match is_subject(subject) {
-        true => Ok(()),
-        false => Err(ServiceError::invalid(
-            Invalid::Subject,
-            "Name the subject as user:…, org:… or anon:… with 1 to 256 characters and no control characters.",
-        )),
-    }
+    let message = match (is_subject(subject), organization_of(subject)) {
+        (true, None) => return Ok(()),
+        (_, Some(organization)) => format!("A member has what its organisation has: name {organization:?}."),
+        (false, None) => {
+            "Name the subject as user:…, org:… or anon:… with 1 to 256 characters and no control characters."
+                .to_owned()
+        }
+    };
+    Err(ServiceError::invalid(Invalid::Subject, message))
 }
 
-async fn lock(tx: &mut Tx<'_>, subject: &str) -> Result<SubjectRow, ServiceError> {
+/// Locks and reads a subject.
+pub(super) async fn lock(tx: &mut Tx<'_>, subject: &str) -> Result<SubjectRow, ServiceError> {
     let mut rows = subjects::lock(tx, &[subject]).await?;
     Ok(rows.remove(subject).unwrap_or_default())
 }
@@ -244,11 +242,20 @@ async fn write(
     let before = row.subscription.as_ref().and_then(|s| serde_json::to_value(s).ok());
     let after = after.and_then(|s| serde_json::to_value(s).ok());
     audit::append(tx, author, action, subject, before.as_ref(), after.as_ref()).await?;
-    let told = row.book.sessions();
+    tell(tx, subject, row, author.now_ms).await
+}
+
+/// Tells every session that knows the subject that its entitlements changed. The last thing that a transaction does.
+pub(super) async fn tell(
+    tx: &mut Tx<'_>,
+    subject: &str,
+    row: &SubjectRow,
+    now_ms: i64,
+) -> Result<(), ServiceError> {
+    let told = row.knowing();
     let told: Vec<_> =
-        told.iter().map(|session| (ChangeKind::Subscription, subject, session.as_str())).collect();
-    changes::append(tx, &told, author.now_ms).await?;
-    Ok(())
+        told.iter().map(|session| (ChangeKind::Entitlements, subject, session.as_str())).collect();
+    Ok(changes::append(tx, &told, now_ms).await?)
 }
 
 fn check_subscription(subscription: &Subscription, in_force: &InForce) -> Result<(), ServiceError> {
@@ -268,7 +275,7 @@ fn check_subscription(subscription: &Subscription, in_force: &InForce) -> Result
         return invalid(Invalid::Subscription, format!("Give at most {OVERRIDES_MAX} overrides."));
     }
     let limits = policy.compiled.limits_of(tier, &BTreeMap::new());
-    for (name, units) in &subscription.overrides {
+    for (name, maximum) in &subscription.overrides {
         if !limits.iter().any(|limit| *limit.name == **name) {
             let known: Vec<&str> = limits.iter().map(|limit| &*limit.name).collect();
             let message = format!(
@@ -278,10 +285,10 @@ fn check_subscription(subscription: &Subscription, in_force: &InForce) -> Result
             );
             return invalid(Invalid::LimitUnknown, message);
         }
-        if *units > UNITS_MAX {
+        if maximum.units().is_some_and(|units| units > UNITS_MAX) {
             return invalid(
                 Invalid::Subscription,
-                format!("Override {name:?} with at most {UNITS_MAX} units."),
+                format!("Override {name:?} with at most {UNITS_MAX} units, or with \"unlimited\"."),
             );
         }
     }

@@ -8,11 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tollgate_policy::document::is_name;
-use tollgate_policy::lease::{Book, Terms};
+use tollgate_policy::lease::{Book, ThingsApplied};
 use tollgate_policy::wire::{
     SYNC_SUBJECTS_MAX, SubjectAnswer, SubjectReport, SyncRequest, SyncResponse, WIRE_VERSION,
 };
 
+use super::entitled::{Entitled, Organization, organizations_in};
+use super::members::organization_of;
+use super::things::Told;
 use super::{ControlPlane, InForce, Invalid, ServiceError};
 use crate::store::changes::ChangeKind;
 use crate::store::sessions::Beat;
@@ -20,7 +23,7 @@ use crate::store::subjects::{BookWrite, SubjectRow};
 use crate::store::usage::UsageWrite;
 use crate::store::{StoreError, Tx, changes, sessions, subjects, usage};
 
-/// Most accounts and usage entries of one subject in one report. A tier has at most 64 limits, each with two windows
+/// Most accounts, usage entries and things of one subject in one report. A tier has at most 64 limits, each with two windows
 /// around its border; usage has an entry for each of 200 meters in two hours.
 const ENTRIES_MAX: usize = 512;
 
@@ -34,12 +37,15 @@ const HOUR_MS: i64 = 3_600_000;
 const SUBJECT_CHARS_MAX: usize = 256;
 
 /// Whether this can be a subject: `user:…`, `org:…` or `anon:…` with 1 to 256 characters, none of them a control
-/// character.
+/// character, or `member:<organisation>/<user>`.
 pub fn is_subject(text: &str) -> bool {
     let name = ["user:", "org:", "anon:"].iter().find_map(|kind| text.strip_prefix(kind));
-    name.is_some_and(|name| {
-        !name.is_empty() && name.chars().count() <= SUBJECT_CHARS_MAX && !name.chars().any(char::is_control)
-    })
+    name.map_or_else(|| organization_of(text).is_some(), is_name_of_subject)
+}
+
+/// Whether this can stand after a subject's kind.
+pub(super) fn is_name_of_subject(name: &str) -> bool {
+    !name.is_empty() && name.chars().count() <= SUBJECT_CHARS_MAX && !name.chars().any(char::is_control)
 }
 
 /// Whether this can be a session: 32 hex digits in small letters.
@@ -62,6 +68,23 @@ struct Counts {
     grants: u64,
     units: u64,
     recalls: u64,
+}
+
+/// What a sync reads around its subjects' rows.
+struct Around {
+    beat: Beat,
+    /// Closed sessions, with the moment each was last heard.
+    closed: BTreeMap<String, i64>,
+    /// The organisations of members.
+    organizations: BTreeMap<String, Organization>,
+}
+
+/// What a sync does besides.
+#[derive(Default)]
+struct Effects {
+    counts: Counts,
+    /// Subjects and sessions that must give units back.
+    recalled: Vec<(String, String)>,
 }
 
 impl ControlPlane {
@@ -119,12 +142,16 @@ fn check_request(request: &SyncRequest) -> Result<(), ServiceError> {
         );
         return Err(ServiceError::invalid(Invalid::TooManySubjects, message));
     }
-    let long =
-        request.subjects.iter().find(|s| s.accounts.len() > ENTRIES_MAX || s.usage.len() > ENTRIES_MAX);
+    let is_long = |s: &&SubjectReport| {
+        [s.accounts.len(), s.usage.len(), s.things.len()].iter().any(|length| *length > ENTRIES_MAX)
+    };
+    let long = request.subjects.iter().find(is_long);
     match long {
         Some(report) => {
-            let message =
-                format!("Send at most {ENTRIES_MAX} accounts and usage entries of {:?}.", report.subject);
+            let message = format!(
+                "Send at most {ENTRIES_MAX} accounts, usage entries and things of {:?}.",
+                report.subject
+            );
             Err(ServiceError::invalid(Invalid::Report, message))
         }
         None => Ok(()),
@@ -164,10 +191,14 @@ impl Sync<'_> {
             true => BTreeMap::new(),
             false => subjects::lock(tx, &names).await?,
         };
-        let closed = self.closed_sessions(tx, &before, &beat).await?;
+        let around = Around {
+            beat,
+            closed: self.closed_sessions(tx, &before, &beat).await?,
+            organizations: organizations_in(tx, &names).await?,
+        };
+        let mut things = Told::read(tx, session, &self.request.subjects).await?;
         let mut after = before.clone();
-        let mut counts = Counts::default();
-        let mut recalled = Vec::new();
+        let mut effects = Effects::default();
         let mut answers = Vec::with_capacity(self.request.subjects.len());
         for report in &self.request.subjects {
             let mut nobody = SubjectRow::default();
@@ -175,13 +206,15 @@ impl Sync<'_> {
                 true => after.entry(report.subject.clone()).or_default(),
                 false => &mut nobody,
             };
-            let answer = self.apply(report, row, &closed, &beat, &mut recalled, &mut counts);
-            answers.push(answer);
+            let told = things.apply(report);
+            answers.push(self.apply(report, row, &told, &around, &mut effects));
         }
         self.write(tx, &before, &after).await?;
+        things.write(tx, session).await?;
         if self.request.last && beat.closed_ms.is_none() {
             sessions::close(tx, session, self.now_ms).await?;
         }
+        let Effects { mut counts, mut recalled } = effects;
         recalled.sort();
         recalled.dedup();
         counts.recalls = recalled.len() as u64;
@@ -194,14 +227,14 @@ impl Sync<'_> {
         Ok(Outcome::Done { closed, answers, counts })
     }
 
-    /// The closed ones among the sessions that the books name, with the moment each was last heard.
+    /// The closed ones among the sessions that know the subjects, with the moment each was last heard.
     async fn closed_sessions(
         &self,
         tx: &mut Tx<'_>,
         rows: &BTreeMap<String, SubjectRow>,
         beat: &Beat,
     ) -> Result<BTreeMap<String, i64>, StoreError> {
-        let mut named: BTreeSet<String> = rows.values().flat_map(|row| row.book.sessions()).collect();
+        let mut named: BTreeSet<String> = rows.values().flat_map(SubjectRow::knowing).collect();
         match beat.closed_ms {
             Some(_) => named.insert(self.request.session.clone()),
             None => named.remove(&self.request.session),
@@ -214,27 +247,37 @@ impl Sync<'_> {
         &self,
         report: &SubjectReport,
         row: &mut SubjectRow,
-        closed: &BTreeMap<String, i64>,
-        beat: &Beat,
-        recalled: &mut Vec<(String, String)>,
-        counts: &mut Counts,
+        told: &ThingsApplied,
+        around: &Around,
+        effects: &mut Effects,
     ) -> SubjectAnswer {
         let session = self.request.session.as_str();
-        let ttl_ms = self.plane.settings.lease_ttl_ms.saturating_add(self.plane.settings.lease_margin_ms);
-        for named in row.book.sessions() {
-            if let Some(heard_ms) = closed.get(&named) {
+        let ttl_ms = self.plane.session_ttl_ms();
+        for named in row.knowing() {
+            if let Some(heard_ms) = around.closed.get(&named) {
                 row.book.close(&named, *heard_ms, ttl_ms);
+                row.sessions.remove(&named);
             }
         }
+        let is_open = around.beat.closed_ms.is_none() && !self.request.last;
+        if is_open {
+            row.sessions.insert(session.to_owned());
+            row.tier_claim = report.tier_claim.clone().filter(|claim| is_name(claim));
+        }
+        let organization = around.organizations.get(&report.subject);
+        let terms = Entitled::of(row, organization).terms(self.in_force, self.now_ms);
+        // Before anything is granted: what was released may be granted again.
+        for (meter, units) in &told.released {
+            row.book.release(&terms, meter, *units, self.now_ms);
+        }
         let mut accounts = Vec::new();
-        if beat.closed_ms.is_some() {
+        if around.beat.closed_ms.is_some() {
             row.book.settle(session, &report.accounts, self.request.last);
         } else if self.request.last {
             row.book.close(session, self.now_ms, ttl_ms);
             row.book.settle(session, &report.accounts, true);
+            row.sessions.remove(session);
         } else {
-            row.tier_claim = report.tier_claim.clone().filter(|claim| is_name(claim));
-            let terms = self.terms(row);
             let committed = |book: &Book| -> Vec<u64> {
                 let of = |a: &tollgate_policy::wire::AccountReport| {
                     book.committed(&a.limit, a.window, self.now_ms)
@@ -244,26 +287,23 @@ impl Sync<'_> {
             let before = committed(&row.book);
             let answer = row.book.sync(session, &report.accounts, &terms, self.now_ms);
             for (before, after) in before.into_iter().zip(committed(&row.book)) {
-                counts.grants += u64::from(after > before);
-                counts.units += after.saturating_sub(before);
+                effects.counts.grants += u64::from(after > before);
+                effects.counts.units += after.saturating_sub(before);
             }
-            recalled.extend(answer.recalled.into_iter().map(|session| (report.subject.clone(), session)));
+            let recalled = answer.recalled.into_iter();
+            effects.recalled.extend(recalled.map(|session| (report.subject.clone(), session)));
             accounts = answer.accounts;
         }
         row.book.prune(self.now_ms);
+        let revision = u64::try_from(row.subscription_revision).unwrap_or_default();
         SubjectAnswer {
             subject: report.subject.clone(),
-            subscription: row.subscription.clone(),
-            subscription_revision: u64::try_from(row.subscription_revision).unwrap_or_default(),
+            // What the edge has already is left out.
+            entitlements: (report.revision != Some(revision)).then(|| row.entitlements()),
+            revision,
+            things_seq: told.seq,
             accounts,
         }
-    }
-
-    fn terms(&self, row: &SubjectRow) -> Terms {
-        self.in_force.policy.as_ref().map_or_else(Terms::default, |policy| {
-            let claim = row.tier_claim.as_deref();
-            Terms::of(&policy.compiled, row.subscription.as_ref(), claim, self.now_ms)
-        })
     }
 
     async fn write(
@@ -279,6 +319,7 @@ impl Sync<'_> {
                 subject,
                 book: &row.book,
                 tier_claim: row.tier_claim.as_deref(),
+                sessions: &row.sessions,
             })
             .collect();
         subjects::write_books(tx, &books, self.now_ms).await?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
 
-use super::subscriptions::check_subject;
+use super::entitled::check_known_subject;
 use super::{ControlPlane, Invalid, ServiceError};
 use crate::store::usage;
 
@@ -64,7 +64,7 @@ impl ControlPlane {
         to: Option<Timestamp>,
         by: UsagePeriod,
     ) -> Result<UsageView, ServiceError> {
-        check_subject(subject)?;
+        check_known_subject(subject)?;
         let now = Timestamp::from_millisecond(self.clock.now_ms()).unwrap_or_default();
         let to = hour_at(to.unwrap_or(now).as_millisecond().saturating_add(HOUR_MS - 1));
         let month = period_of(UsagePeriod::Month, now, (now, now)).0;

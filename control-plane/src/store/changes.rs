@@ -21,8 +21,8 @@ pub struct Change {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChangeKind {
-    /// Its subscription changed.
-    Subscription,
+    /// What it is entitled to changed.
+    Entitlements,
     /// Another edge needs units.
     Recall,
 }

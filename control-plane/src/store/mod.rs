@@ -13,6 +13,7 @@ pub mod policies;
 pub mod sessions;
 mod statement;
 pub mod subjects;
+pub mod things;
 pub mod tokens;
 pub mod usage;
 mod value;

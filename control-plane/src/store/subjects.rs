@@ -1,10 +1,10 @@
-//! Subjects: one row each, with the subject's book of leases and its subscription.
+//! Subjects: one row each, with the subject's book of leases, its subscription and its bypass.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tollgate_policy::lease::Book;
-use tollgate_policy::subscription::Subscription;
+use tollgate_policy::subscription::{Entitlements, Subscription};
 
 use super::statement::Statement;
 use super::value::{Row, from_json, json_rows, to_json, values};
@@ -19,11 +19,28 @@ pub struct SubjectRow {
     pub tier_claim: Option<String>,
     /// What the subject has bought.
     pub subscription: Option<Subscription>,
-    /// Rises with each change of the subscription.
+    /// Testing mode.
+    pub bypass: Option<Bypass>,
+    /// Rises with each change of the subscription or the bypass.
     pub subscription_revision: i64,
+    /// Open sessions that were told what the subject is entitled to.
+    pub sessions: BTreeSet<String>,
 }
 
-/// A book to be written back, with the tier claim that came with it.
+/// Testing mode: a grant that a subject's limits and features are not looked at for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bypass {
+    /// From this moment (Unix ms) on it no longer holds.
+    pub expires_ms: i64,
+    /// Why, in its author's words.
+    pub reason: String,
+    /// When it was granted, Unix ms.
+    pub granted_ms: i64,
+    /// The name of the token it was granted with.
+    pub granted_by: String,
+}
+
+/// What a sync writes back of a subject.
 #[derive(Debug)]
 pub struct BookWrite<'a> {
     /// The subject.
@@ -32,6 +49,23 @@ pub struct BookWrite<'a> {
     pub book: &'a Book,
     /// The tier that the subject's verified token last claimed.
     pub tier_claim: Option<&'a str>,
+    /// Open sessions that were told what the subject is entitled to.
+    pub sessions: &'a BTreeSet<String>,
+}
+
+impl SubjectRow {
+    /// What edges are told.
+    pub fn entitlements(&self) -> Entitlements {
+        Entitlements {
+            subscription: self.subscription.clone(),
+            bypass_until_ms: self.bypass.as_ref().map(|bypass| bypass.expires_ms),
+        }
+    }
+
+    /// The sessions that must be told of a change: those that hold units, and those that only know the subject.
+    pub fn knowing(&self) -> BTreeSet<String> {
+        self.book.sessions().into_iter().chain(self.sessions.iter().cloned()).collect()
+    }
 }
 
 /// A subscription in a list.
@@ -46,22 +80,28 @@ pub struct ListedSubscription {
 }
 
 static READ: Statement = Statement::new(
-    "SELECT subject, book, tier_claim, subscription, subscription_revision FROM subjects WHERE subject = $1",
+    "SELECT subject, book, tier_claim, subscription, subscription_revision, bypass, sessions FROM subjects
+     WHERE subject = $1",
 );
 static LOCK: Statement = Statement::new(
-    "SELECT subject, book, tier_claim, subscription, subscription_revision FROM subjects
+    "SELECT subject, book, tier_claim, subscription, subscription_revision, bypass, sessions FROM subjects
      WHERE subject IN (SELECT r.subject FROM {rows $1 r subject text}) ORDER BY subject {lock}",
+);
+static SUBSCRIPTIONS: Statement = Statement::new(
+    "SELECT subject, subscription FROM subjects
+     WHERE subscription IS NOT NULL AND subject IN (SELECT r.subject FROM {rows $1 r subject text})",
 );
 static CREATE: Statement = Statement::new(
     "INSERT INTO subjects (subject) SELECT r.subject FROM {rows $1 r subject text} WHERE true ORDER BY r.subject
      ON CONFLICT (subject) DO NOTHING",
 );
 static WRITE_BOOKS: Statement = Statement::new(
-    "INSERT INTO subjects (subject, book, tier_claim, updated_ms)
-     SELECT r.subject, r.book, r.tier_claim, CAST($2 AS BIGINT)
-     FROM {rows $1 r subject text, book text, tier_claim text} WHERE true
+    "INSERT INTO subjects (subject, book, tier_claim, sessions, updated_ms)
+     SELECT r.subject, r.book, r.tier_claim, r.sessions, CAST($2 AS BIGINT)
+     FROM {rows $1 r subject text, book text, tier_claim text, sessions text} WHERE true
      ON CONFLICT (subject) DO UPDATE SET
-         book = excluded.book, tier_claim = excluded.tier_claim, updated_ms = excluded.updated_ms",
+         book = excluded.book, tier_claim = excluded.tier_claim, sessions = excluded.sessions,
+         updated_ms = excluded.updated_ms",
 );
 static WRITE_SUBSCRIPTION: Statement = Statement::new(
     "INSERT INTO subjects (subject, subscription, subscription_tier, subscription_state, subscription_revision,
@@ -72,6 +112,12 @@ static WRITE_SUBSCRIPTION: Statement = Statement::new(
          subscription_state = excluded.subscription_state,
          subscription_revision = excluded.subscription_revision, updated_ms = excluded.updated_ms",
 );
+static WRITE_BYPASS: Statement = Statement::new(
+    "INSERT INTO subjects (subject, bypass, subscription_revision, updated_ms) VALUES ($1, $2, $3, $4)
+     ON CONFLICT (subject) DO UPDATE SET
+         bypass = excluded.bypass, subscription_revision = excluded.subscription_revision,
+         updated_ms = excluded.updated_ms",
+);
 static LIST: Statement = Statement::new(
     "SELECT subject, subscription, subscription_revision FROM subjects
      WHERE subscription IS NOT NULL AND subject > $1
@@ -80,7 +126,8 @@ static LIST: Statement = Statement::new(
      ORDER BY subject LIMIT $4",
 );
 static HOLDING: Statement = Statement::new(
-    "SELECT subject FROM subjects WHERE book LIKE '%\"' || $1 || '\"%' ORDER BY subject LIMIT $2",
+    "SELECT subject FROM subjects WHERE book LIKE '%\"' || $1 || '\"%' OR sessions LIKE '%\"' || $1 || '\"%'
+     ORDER BY subject LIMIT $2",
 );
 
 /// Reads one subject.
@@ -107,6 +154,15 @@ pub async fn lock(tx: &mut Tx<'_>, subjects: &[&str]) -> Result<BTreeMap<String,
     Ok(found)
 }
 
+/// What those of `subjects` have bought that have bought anything. Not locked.
+pub async fn subscriptions_in(
+    tx: &mut Tx<'_>,
+    subjects: &[&str],
+) -> Result<BTreeMap<String, Subscription>, StoreError> {
+    let rows = tx.fetch_all(&SUBSCRIPTIONS, values![json_rows(&subject_rows(subjects))?]).await?;
+    rows.iter().map(|row| Ok((row.text(0)?, from_json("a subscription", &row.text(1)?)?))).collect()
+}
+
 /// Writes books back, all in one statement. Their subjects are locked.
 pub async fn write_books(tx: &mut Tx<'_>, books: &[BookWrite<'_>], now_ms: i64) -> Result<(), StoreError> {
     #[derive(Serialize)]
@@ -114,13 +170,15 @@ pub async fn write_books(tx: &mut Tx<'_>, books: &[BookWrite<'_>], now_ms: i64) 
         subject: &'a str,
         book: String,
         tier_claim: Option<&'a str>,
+        sessions: String,
     }
     if books.is_empty() {
         return Ok(());
     }
     let rows = books.iter().map(|write| {
         let book = to_json("a book", write.book)?;
-        Ok(Written { subject: write.subject, book, tier_claim: write.tier_claim })
+        let sessions = to_json("a subject's sessions", write.sessions)?;
+        Ok(Written { subject: write.subject, book, tier_claim: write.tier_claim, sessions })
     });
     let rows = rows.collect::<Result<Vec<_>, StoreError>>()?;
     tx.execute(&WRITE_BOOKS, values![json_rows(&rows)?, now_ms]).await.map(drop)
@@ -139,6 +197,18 @@ pub async fn write_subscription(
     let state = subscription.map(|subscription| state_text(subscription.state)).transpose()?;
     let values = values![subject, text.as_deref(), tier, state.as_deref(), revision, now_ms];
     tx.execute(&WRITE_SUBSCRIPTION, values).await.map(drop)
+}
+
+/// Writes a bypass, or its absence. The subject is locked.
+pub async fn write_bypass(
+    tx: &mut Tx<'_>,
+    subject: &str,
+    bypass: Option<&Bypass>,
+    revision: i64,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let text = bypass.map(|bypass| to_json("a bypass", bypass)).transpose()?;
+    tx.execute(&WRITE_BYPASS, values![subject, text.as_deref(), revision, now_ms]).await.map(drop)
 }
 
 /// At most `limit` subscriptions of subjects after `after`, by subject.
@@ -162,7 +232,7 @@ pub async fn list(
         .collect()
 }
 
-/// At most `limit` subjects whose book names `session`. Reads all books: only for an edge that missed changes which
+/// At most `limit` subjects that `session` knows. Reads all books: only for an edge that missed changes which
 /// have been forgotten since.
 pub async fn holding(database: &Database, session: &str, limit: i64) -> Result<Vec<String>, StoreError> {
     database.fetch_all(&HOLDING, values![session, limit]).await?.iter().map(|row| row.text(0)).collect()
@@ -177,12 +247,14 @@ fn read_rows(rows: &[Row]) -> Result<BTreeMap<String, SubjectRow>, StoreError> {
 }
 
 fn read_row(row: &Row) -> Result<(String, SubjectRow), StoreError> {
-    let subscription = row.try_text(3)?;
+    let (subscription, bypass) = (row.try_text(3)?, row.try_text(5)?);
     let read = SubjectRow {
         book: from_json("a book", &row.text(1)?)?,
         tier_claim: row.try_text(2)?,
         subscription: subscription.map(|text| from_json("a subscription", &text)).transpose()?,
         subscription_revision: row.int(4)?,
+        bypass: bypass.map(|text| from_json("a bypass", &text)).transpose()?,
+        sessions: from_json("a subject's sessions", &row.text(6)?)?,
     };
     Ok((row.text(0)?, read))
 }

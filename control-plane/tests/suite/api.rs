@@ -89,6 +89,20 @@ async fn bad_requests_are_refused_with_a_code() {
                 (
                     "PUT",
                     "/v1/subscriptions/user:a",
+                    json!({"tier": "pro", "overrides": {"calls.hour": "many"}}),
+                    422,
+                    "body-invalid",
+                ),
+                (
+                    "PUT",
+                    "/v1/subscriptions/user:a",
+                    json!({"tier": "pro", "overrides": {"calls.hour": -1}}),
+                    422,
+                    "body-invalid",
+                ),
+                (
+                    "PUT",
+                    "/v1/subscriptions/user:a",
                     json!({"tier": "pro", "anchor_ms": i64::MAX}),
                     422,
                     "subscription-invalid",
@@ -309,6 +323,12 @@ async fn subscriptions_are_set_changed_listed_and_deleted() {
         );
         assert_eq!(patched["in_force"], true);
 
+        let boundless = Some(json!({"overrides": {"calls.hour": "unlimited"}}));
+        let (_, patched) = served.send(Method::PATCH, "/v1/subscriptions/user:a", boundless).await;
+        assert_eq!(patched["overrides"], json!({"calls.hour": "unlimited"}));
+        let listed = served.get("/v1/subscriptions?tier=free").await;
+        assert_eq!(listed["items"][0]["overrides"], json!({"calls.hour": "unlimited"}), "as it is stored");
+
         for number in 0..5 {
             served.put(&format!("/v1/subscriptions/org:{number}"), json!({"tier": "pro"})).await;
         }
@@ -326,10 +346,48 @@ async fn subscriptions_are_set_changed_listed_and_deleted() {
         let (status, _) = served.send(Method::DELETE, "/v1/subscriptions/user:a", None).await;
         assert_eq!(status, 204);
         let back = served.put("/v1/subscriptions/user:a", json!({"tier": "pro"})).await;
-        assert_eq!(back["revision"], 5, "a revision never comes twice");
+        assert_eq!(back["revision"], 6, "a revision never comes twice");
         served.stop().await;
     })
     .await;
+}
+
+#[tokio::test]
+async fn tiers_show_every_kind_of_limit() {
+    let test = TestDatabase::sqlite();
+    let served = Served::start(&test.url).await;
+    let author = super::support::author(&served.plane);
+    served.plane.apply_policy(&author, super::support::KINDS, None, None).await.unwrap();
+    let limit = |name: &str, kind: &str, units: Value, more: Value| {
+        let mut limit =
+            json!({"name": name, "kind": kind, "units": units, "soft": false, "scope": "subject"});
+        limit.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        limit
+    };
+    let shadow = json!({"meter": "calls", "per": "month", "soft": true, "enforcement": "shadow"});
+    assert_eq!(
+        served.get("/v1/tiers/pro").await["limits"],
+        json!([
+            limit("calls.month", "quota", json!(1000), shadow),
+            limit("calls.1s.burst", "rate", json!(20), json!({"meter": "calls", "per": "1s", "refill": 10})),
+            limit("documents", "capacity", json!(10), json!({"meter": "documents"})),
+            limit(
+                "calls.lifetime",
+                "quota",
+                json!("unlimited"),
+                json!({"meter": "calls", "per": "lifetime"})
+            ),
+            limit("concurrency", "concurrency", json!(5), json!({})),
+            limit("size", "size", json!(1000), json!({})),
+            limit(
+                "calls.day.member",
+                "quota",
+                json!(7),
+                json!({"meter": "calls", "per": "day", "scope": "member"})
+            ),
+        ])
+    );
+    served.stop().await;
 }
 
 #[tokio::test]
@@ -474,8 +532,38 @@ async fn a_sync_repeated_grants_no_more_and_counts_no_more() {
         ]});
         let (status, answer) = served.sync(odd).await;
         assert_eq!(status, 200);
-        assert_eq!(answer["subjects"][0], json!({"subject": "nobody", "subscription_revision": 0}));
+        assert_eq!(answer["subjects"][0], json!({"subject": "nobody", "entitlements": {}, "revision": 0}));
         assert!(answer["subjects"][1]["accounts"][0]["granted"].as_u64().unwrap() >= 1, "one bad subject spoils nothing");
+        served.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn entitlements_are_answered_until_the_edge_has_them() {
+    on_each_database(async |test| {
+        let served = Served::start_with_policy(&test.url).await;
+        served.put("/v1/subscriptions/user:a", json!({"tier": "pro", "overrides": {"calls.hour": "unlimited"}})).await;
+        let told = async |revision: Value| {
+            let mut body = sync_body(&session(1), "user:a", 0, 1);
+            body["subjects"][0]["revision"] = revision;
+            let (_, answer) = served.sync(body).await;
+            let answer = answer["subjects"][0].clone();
+            assert!(answer["accounts"][0]["granted"].is_u64(), "units go on being granted: {answer}");
+            (answer["entitlements"].clone(), answer["revision"].clone())
+        };
+        let bought = json!({"tier": "pro", "state": "active", "anchor_ms": START_MS, "overrides": {"calls.hour": "unlimited"}});
+        let pro = json!({"subscription": bought});
+        assert_eq!(told(Value::Null).await, (pro.clone(), json!(1)), "an edge that knows nothing");
+        assert_eq!(told(json!(1)).await, (Value::Null, json!(1)));
+        assert_eq!(told(json!(7)).await, (pro.clone(), json!(1)), "as after a restored backup");
+        let wish = json!({"expires_at": "2027-03-01T01:00:00Z", "reason": "test"});
+        served.put("/v1/subjects/user:a/bypass", wish).await;
+        let both = json!({"subscription": pro["subscription"], "bypass_until_ms": START_MS + 3_600_000});
+        assert_eq!(told(json!(1)).await, (both, json!(2)));
+        served.send(Method::DELETE, "/v1/subjects/user:a/bypass", None).await;
+        served.send(Method::DELETE, "/v1/subscriptions/user:a", None).await;
+        assert_eq!(told(json!(2)).await, (json!({}), json!(4)));
         served.stop().await;
     })
     .await;
@@ -589,7 +677,7 @@ async fn the_description_has_every_route_and_every_status() {
             assert_ne!(status, 405, "{method} {path}");
         }
     }
-    assert_eq!(operations, 26, "update this number with the routes: {:?}", paths.keys());
+    assert_eq!(operations, 32, "update this number with the routes: {:?}", paths.keys());
     for kind in ProblemKind::ALL {
         let status = kind.status().as_u16().to_string();
         assert!(statuses.contains(&status), "no operation documents {status} ({})", kind.code());

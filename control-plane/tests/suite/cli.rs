@@ -82,6 +82,12 @@ async fn subscriptions_subjects_and_usage_are_shown() {
     let set = ["subscription", "set", "user:a b/c", "--tier", "free", "--override", "calls.hour=7"];
     let said = good(&served, &[&set[..], &["--expires", "2030-01-01T00:00:00Z"]].concat()).await;
     assert!(said.contains("user:a b/c has free (active)") && said.contains("calls.hour = 7"), "{said}");
+    let said = good(&served, &[&set[..], &["--override", "calls.60s=unlimited"]].concat()).await;
+    assert!(said.contains("calls.hour = 7") && said.contains("calls.60s = unlimited"), "{said}");
+    let said = bad(&served, &[&set[..], &["--override", "calls.60s=much"]].concat()).await;
+    assert!(said.contains("a whole number, or unlimited"), "{said}");
+    let said = good(&served, &[&set[..], &["--expires", "2030-01-01T00:00:00Z"]].concat()).await;
+    assert!(!said.contains("unlimited"), "overrides replace all there were: {said}");
     assert!(
         good(&served, &["subscription", "list", "--tier", "free"]).await.contains("2030-01-01T00:00:00Z")
     );
@@ -102,6 +108,55 @@ async fn subscriptions_subjects_and_usage_are_shown() {
     let said = bad(&served, &["usage", "user:a", "--token", "wrong"]).await;
     assert!(said.contains("(token-invalid)"), "{said}");
     good(&served, &["subscription", "delete", "user:a b/c"]).await;
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_bypass_is_set_shown_and_cleared() {
+    let test = TestDatabase::sqlite();
+    let served = Served::start_with_policy(&test.url).await;
+    let set = ["bypass", "set", "user:a b/c", "--reason", "load test", "--expires", "2027-03-02T00:00:00Z"];
+    let said = good(&served, &set).await;
+    assert!(said.contains("user:a b/c passes without limits until 2027-03-02T00:00:00Z"), "{said}");
+    assert!(said.contains("load test") && said.contains("by admin"), "{said}");
+    assert!(good(&served, &["subject", "user:a b/c"]).await.contains("It passes without limits until"));
+    served.clock.pass(24 * 3_600_000);
+    let said = good(&served, &["bypass", "show", "user:a b/c"]).await;
+    assert!(said.contains("its limits are in force again"), "{said}");
+    good(&served, &["bypass", "clear", "user:a b/c"]).await;
+    assert!(bad(&served, &["bypass", "show", "user:a b/c"]).await.contains("(bypass-missing)"));
+    let said = bad(&served, &["bypass", "set", "user:a", "--reason", "load test"]).await;
+    assert!(said.contains("--expires"), "an end is required: {said}");
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn every_kind_of_limit_is_shown_and_capacities_are_set() {
+    let test = TestDatabase::sqlite();
+    let served = Served::start(&test.url).await;
+    let directory = TempDir::new().unwrap();
+    let policy = write(&directory, "kinds.yaml", super::support::KINDS);
+    good(&served, &["policy", "apply", &policy]).await;
+    let set = ["capacity", "set", "user:a", "documents", "12", "--reason", "imported"];
+    let said = good(&served, &set).await;
+    assert!(said.contains("documents") && said.contains("12"), "{said}");
+    let said = good(&served, &["subject", "user:a"]).await;
+    let row = |name: &str| {
+        let row = said.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap_or_default();
+        row.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(row("documents"), "documents capacity 10 12 0 0 - 2 over");
+    assert_eq!(row("calls.month"), "calls.month quota 1000 0 0 1000 2027-04-01T00:00:00Z soft");
+    assert_eq!(row("calls.1s.burst"), "calls.1s.burst rate 20 - 0 20 - fills in 2 s");
+    assert_eq!(row("calls.lifetime"), "calls.lifetime quota unlimited 0 0 unlimited -");
+    assert_eq!(row("size"), "size size 1000 - - - -");
+    let said = good(&served, &["subject", "member:acme/alice"]).await;
+    assert!(said.contains("a member of org:acme") && said.contains("calls.day.member"), "{said}");
+    let said = bad(&served, &["capacity", "show", "user:a", "calls"]).await;
+    assert!(
+        said.contains("no capacity \"calls\"; it has: documents") && said.contains("(limit-unknown)"),
+        "{said}"
+    );
     served.stop().await;
 }
 

@@ -9,7 +9,10 @@ use tollgate_control_plane::service::ControlPlane;
 use tollgate_control_plane::service::sweeper::Sweeper;
 use tollgate_control_plane::service::usage::UsagePeriod;
 use tollgate_control_plane::store::subjects;
-use tollgate_policy::lease::{Account, Demand, Record, SessionId, Verdict, decide};
+use tollgate_policy::lease::{
+    Account, AccountKind, Demand, OnShort, RATE_WINDOW, Record, SessionId, Verdict, decide,
+};
+use tollgate_policy::window::Window;
 use tollgate_policy::wire::{SubjectReport, SyncRequest, SyncResponse};
 
 use super::support::TestClock;
@@ -229,35 +232,31 @@ impl<'a> World<'a> {
         let this = &mut self.edges[edge];
         let record = &mut this.records[at];
         let window = wall_ms.div_euclid(HOUR_MS) * HOUR_MS;
-        let mut account = |limit: &str, start_ms: i64, end_ms: i64| {
+        let mut account = |limit: &str, kind: AccountKind, start_ms: i64, end_ms: i64| {
             record.account(limit, start_ms).unwrap_or_else(|| {
-                let window = (start_ms, end_ms);
-                record.accounts.push(Account {
-                    limit: limit.to_owned(),
-                    window_start_ms: window.0,
-                    window_end_ms: window.1,
-                    ..Account::default()
-                });
+                record.accounts.push(Account::new(limit, kind, Window { start_ms, end_ms }));
                 record.accounts.len() - 1
             })
         };
         let demands = [
             Demand {
-                account: account("calls.60s", 0, i64::MAX),
+                account: account("calls.60s", AccountKind::Rate, RATE_WINDOW, i64::MAX),
                 units: 1,
                 limit_units: tier.rate,
                 window_ms: RATE_MS,
+                on_short: OnShort::Refuse,
             },
             Demand {
-                account: account("calls.hour", window, window + HOUR_MS),
+                account: account("calls.hour", AccountKind::Quota, window, window + HOUR_MS),
                 units: 1,
                 limit_units: tier.quota,
                 window_ms: 0,
+                on_short: OnShort::Refuse,
             },
         ];
         let valid = mono_ms < this.valid_until_ms && !this.closed;
         let verdict = decide(record, &demands, valid, wall_ms, mono_ms);
-        if verdict != Verdict::Admit {
+        if !matches!(verdict, Verdict::Admit { .. }) {
             return verdict;
         }
         record.count("calls", 1, wall_ms);
@@ -294,7 +293,7 @@ impl<'a> World<'a> {
         let (_, mono_ms) = self.times(edge);
         for record in &mut self.edges[edge].records {
             for account in &mut record.accounts {
-                account.rest.expire(mono_ms);
+                account.settle(mono_ms);
                 account.give_back(self.random.below(account.free() + 1));
             }
         }
@@ -389,7 +388,7 @@ impl<'a> World<'a> {
         for (report, answer) in ask.request.subjects.iter().zip(&response.subjects) {
             assert_eq!(report.subject, answer.subject, "answers come in the order of the reports");
             let record = this.records.iter_mut().find(|record| record.subject == answer.subject).unwrap();
-            record.merge(report, answer, mono_ms);
+            record.merge(report, answer, ask.sent_ms, mono_ms);
         }
     }
 

@@ -4,11 +4,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that meets what it does not expect fails")]
 
 mod api;
+mod bypass;
 mod cli;
 mod crash;
 mod edges;
 mod histories;
 mod jwks;
+mod kinds;
 mod store;
 mod support;
+mod things;
+mod upgrade;
 mod watch;

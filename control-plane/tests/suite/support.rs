@@ -44,6 +44,28 @@ tiers:
       - {meter: tokens, quota: 10000, per: billing_month}
 ";
 
+/// A policy with every kind of limit.
+pub const KINDS: &str = "
+version: 1
+issuers:
+  - issuer: https://id.example.com
+    keys: {jwks: {keys: [{kty: oct, kid: k1, alg: HS256, k: c2VjcmV0LW9mLTMyLWJ5dGVzLWZvci10aGUtdGVzdHMhIQ}]}}
+    claims: {organization: org}
+meters: {calls: {}, documents: {}}
+default_tier: pro
+default_route: {auth: none}
+tiers:
+  pro:
+    limits:
+      - {meter: calls, quota: 1000, per: month, soft: true, enforcement: shadow}
+      - {meter: calls, rate: 10, per: 1s, burst: 20}
+      - {meter: documents, capacity: 10}
+      - {meter: calls, quota: unlimited, per: lifetime}
+      - {concurrency: 5}
+      - {size: 1000}
+      - {meter: calls, quota: 7, per: day, scope: member}
+";
+
 /// A clock that stands still until it is moved.
 #[derive(Debug)]
 pub struct TestClock {
