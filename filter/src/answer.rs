@@ -1,218 +1,225 @@
-//! Every answer that the filter gives itself: the one place that knows statuses, codes and bodies (RFC 9457).
+//! Every answer that the filter gives itself: problem+json (RFC 9457), the policy's own templates, and JSON-RPC errors.
 //!
-//! A denial is a value. It says what happened and what to do, never what only an operator may know.
+//! The one place of the filter that makes statuses and bodies. What is refused, and why, is decided elsewhere.
 
 use serde_json::{Map, Value, json};
-use tollgate_policy::compile::{CompiledLimit, CompiledPolicy};
-use tollgate_policy::jwt::TokenFault;
-use tollgate_policy::lease::Refusal;
-use tollgate_policy::limit::LimitKind;
-use tollgate_policy::path::AmbiguousPath;
+use tollgate_policy::body::rpc::{Calls, RpcError, error_response_without_id, error_responses};
+use tollgate_policy::compile::{CompiledPolicy, CompiledRoute};
+use tollgate_policy::decision::{Denial, Fields};
+use tollgate_policy::document::DenialTemplate;
+use tollgate_policy::template::{JsonText, Template, Values};
 
 use crate::host::Host;
 
-/// A refused request.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Denial {
-    status: u16,
-    /// Stable, in kebab case; also the reason in metrics.
-    pub code: &'static str,
-    /// The subject's tier, where it is known.
-    pub tier: String,
-    title: &'static str,
-    detail: String,
-    retry_after_s: Option<u64>,
-    ratelimit: String,
-    ratelimit_policy: String,
-    upgrade_helps: bool,
-    members: Map<String, Value>,
+/// The problem type that draft-ietf-httpapi-ratelimit-headers registers for a quota policy that is used up.
+const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+
+/// Code of a JSON-RPC error where the policy names none: the first of those left to servers.
+const JSONRPC_CODE: i32 = -32_000;
+
+/// Who is answered.
+pub struct Asker<'a> {
+    /// The policy that decided, if there was one.
+    pub policy: Option<&'a CompiledPolicy>,
+    /// The route that was refused, once known.
+    pub route: Option<&'a CompiledRoute>,
+    /// The subject, or empty.
+    pub subject: &'a str,
+    /// The JSON-RPC calls of the request.
+    pub calls: Option<&'a Calls>,
+    /// Those of them that are refused for their own sake; `None`: all.
+    pub refused: Option<&'a [usize]>,
+    /// JSON-RPC's own code of a body that should hold calls and does not.
+    pub rpc_fault: Option<i32>,
 }
 
-impl Denial {
-    fn new(status: u16, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            tier: String::new(),
-            title,
-            detail: detail.into(),
-            retry_after_s: None,
-            ratelimit: String::new(),
-            ratelimit_policy: String::new(),
-            upgrade_helps: false,
-            members: Map::new(),
+/// Answers the current stream's request with a denial.
+pub fn send(host: &dyn Host, denial: &Denial, asker: &Asker<'_>) {
+    let retry_after = denial.retry_after_s.map(|seconds| seconds.to_string());
+    let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{}\"", denial.code);
+    let mut headers: Vec<(&str, &str)> = Vec::new();
+    let (status, content_type, body) = body_of(denial, asker);
+    headers.push(("content-type", &content_type));
+    headers.push(("cache-control", "no-store"));
+    if denial.status == 401 {
+        // RFC 6750 3.1: no error code when no token was sent.
+        let bare = denial.code == "token-missing";
+        headers.push(("www-authenticate", if bare { "Bearer" } else { &challenge }));
+    }
+    if let Some(seconds) = &retry_after {
+        headers.push(("retry-after", seconds));
+    }
+    let fields = lines_of(&denial.fields);
+    headers.extend(fields.iter().map(|(name, value)| (*name, value.as_str())));
+    host.respond(status, &headers, body.as_bytes());
+}
+
+/// Tells the current stream's response what the caller has left.
+pub fn tell(host: &dyn Host, fields: &Fields) {
+    if fields.is_empty() {
+        return;
+    }
+    host.set_response_header("ratelimit", &fields.ratelimit);
+    if !fields.policy.is_empty() {
+        host.set_response_header("ratelimit-policy", &fields.policy);
+    }
+    if fields.legacy.is_some() || !fields.warning.is_empty() {
+        for (name, value) in rare_lines_of(fields) {
+            host.set_response_header(name, &value);
         }
     }
+}
 
-    /// No `Authorization` header.
-    pub fn no_token() -> Self {
-        Self::new(
-            401,
-            "token-missing",
-            "A token is needed",
-            "Send your token as `Authorization: Bearer <token>`.",
-        )
+fn lines_of(fields: &Fields) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    if !fields.ratelimit.is_empty() {
+        lines.push(("ratelimit", fields.ratelimit.clone()));
     }
-
-    /// More than one `Authorization` header, or one of another scheme.
-    pub fn bad_authorization() -> Self {
-        Self::new(
-            401,
-            "token-malformed",
-            "The token cannot be used",
-            "Send exactly one Authorization header, as `Authorization: Bearer <token>`.",
-        )
+    if !fields.policy.is_empty() {
+        lines.push(("ratelimit-policy", fields.policy.clone()));
     }
+    lines.extend(rare_lines_of(fields));
+    lines
+}
 
-    /// A token that was not accepted.
-    pub fn bad_token(fault: TokenFault) -> Self {
-        Self::new(401, fault.code(), "The token cannot be used", fault.to_string())
+fn rare_lines_of(fields: &Fields) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    if let Some(legacy) = &fields.legacy {
+        lines.push(("x-ratelimit-limit", legacy.limit.to_string()));
+        lines.push(("x-ratelimit-remaining", legacy.remaining.to_string()));
+        lines.push(("x-ratelimit-reset", legacy.reset_s.to_string()));
     }
-
-    /// A path that could be read in two ways.
-    pub fn ambiguous_path(fault: AmbiguousPath) -> Self {
-        Self::new(400, "path-ambiguous", "The path is ambiguous", format!("Send a plain path: {fault}."))
+    if !fields.warning.is_empty() {
+        lines.push(("x-tollgate-warning", fields.warning.clone()));
     }
+    lines
+}
 
-    /// No tier at all.
-    pub fn no_subscription() -> Self {
-        let mut denial = Self::new(
-            402,
-            "subscription-required",
-            "A subscription is needed",
-            "There is no subscription in force for this account.",
-        );
-        denial.upgrade_helps = true;
-        denial
+/// Status, content type and body: JSON-RPC's own form first, then the route's and the policy's templates, then a problem.
+fn body_of(denial: &Denial, asker: &Asker<'_>) -> (u16, String, String) {
+    if let Some(policy) = asker.policy.filter(|_| asker.calls.is_some() || asker.rpc_fault.is_some()) {
+        // What is no call has no answer of the protocol's own: HTTP's status says it too.
+        let status = if asker.rpc_fault.is_some() { denial.status } else { policy.denials.jsonrpc.status };
+        return (status, "application/json".to_owned(), jsonrpc(denial, asker, policy));
     }
-
-    /// A feature that the tier lacks.
-    pub fn no_feature(feature: &str, tier: &str) -> Self {
-        let mut denial = Self::new(
-            403,
-            "feature-required",
-            "The plan does not include this",
-            format!("The plan {tier} does not have the feature {feature}."),
-        );
-        tier.clone_into(&mut denial.tier);
-        denial.members.insert("feature".into(), json!(feature));
-        denial.members.insert("tier".into(), json!(tier));
-        denial.upgrade_helps = true;
-        denial
+    let template = asker.route.and_then(|route| route.denials.get(denial.code));
+    let template = template.or_else(|| asker.policy?.denials.templates.get(denial.code));
+    match template {
+        Some(template) => from_template(denial, asker, template),
+        None => (denial.status, "application/problem+json".to_owned(), problem(denial, asker).to_string()),
     }
+}
 
-    /// A limit that has nothing left.
-    pub fn exhausted(
-        limit: Option<&CompiledLimit>,
-        tier: &str,
-        refusal: Refusal,
-        ratelimit: String,
-        ratelimit_policy: String,
-    ) -> Self {
-        let name = limit.map_or("", |limit| &limit.name);
-        let (units, per) = limit.map_or((0, String::new()), |limit| (limit.units, limit.per()));
-        let rate = limit.is_some_and(|limit| matches!(limit.kind, LimitKind::Rate { .. }));
-        let (code, title) = if rate {
-            ("rate-exceeded", "Too many requests in a short time")
-        } else {
-            ("quota-exceeded", "The quota is used up")
+fn from_template(denial: &Denial, asker: &Asker<'_>, template: &DenialTemplate) -> (u16, String, String) {
+    let rendered = Template::new(&template.body).render(&values(denial, asker)).into_string();
+    // A template that is a text is sent as one, and not as JSON's way to write it.
+    let text = template.body.as_str().and_then(|_| serde_json::from_str::<String>(&rendered).ok());
+    let (default_type, body) = match text {
+        Some(text) => ("text/plain; charset=utf-8", text),
+        None => ("application/json", rendered),
+    };
+    let content_type = template.content_type.clone().unwrap_or_else(|| default_type.to_owned());
+    (template.status.unwrap_or(denial.status), content_type, body)
+}
+
+fn problem(denial: &Denial, asker: &Asker<'_>) -> Value {
+    let denials = asker.policy.map(|policy| &policy.denials);
+    let base = denials.and_then(|denials| denials.type_base.as_deref());
+    let kind = match base {
+        None if denial.status == 429 && denial.limit.is_some() => QUOTA_EXCEEDED.to_owned(),
+        base => format!("{}{}", base.unwrap_or("about:blank#"), denial.code),
+    };
+    let mut body = Map::new();
+    let mut put = |member: &str, value: Value| {
+        body.insert(member.to_owned(), value);
+    };
+    put("type", json!(kind));
+    put("title", json!(denial.title));
+    put("status", json!(denial.status));
+    put("detail", json!(denial.detail));
+    put("code", json!(denial.code));
+    if !denial.tier.is_empty() {
+        put("tier", json!(denial.tier));
+    }
+    if let Some(feature) = &denial.feature {
+        put("feature", json!(feature));
+    }
+    if let Some(limit) = &denial.limit {
+        put("limit", json!(limit.name));
+        put("maximum", json!(limit.maximum));
+        put("used", json!(limit.used));
+        put("needed", json!(limit.needed));
+        if !limit.per.is_empty() {
+            put("per", json!(limit.per));
+        }
+        if denial.status == 429 {
+            put("violated-policies", json!([limit.name]));
+        }
+    }
+    if let Some(seconds) = denial.retry_after_s {
+        put("retry_after_s", json!(seconds));
+    }
+    if let Some(url) = upgrade_url(denial, asker) {
+        put("upgrade_url", json!(url));
+    }
+    Value::Object(body)
+}
+
+/// JSON-RPC 2.0 errors, one for each call that asked for an answer. In a batch the calls of the refused route get the
+/// denial, and the others are told why they were not carried out either.
+fn jsonrpc(denial: &Denial, asker: &Asker<'_>, policy: &CompiledPolicy) -> String {
+    let rules = &policy.denials.jsonrpc;
+    let error = |denial: &Denial| {
+        let code = rules.codes.get(denial.code).or_else(|| rules.codes.get("default"));
+        let code = code.and_then(|code| i32::try_from(*code).ok());
+        let data = match rules.data.get(denial.code) {
+            Some(template) => Template::new(template).render(&values(denial, asker)),
+            None => JsonText::from(&problem(denial, asker)),
         };
-        let retry_after_s = refusal.retry_after_ms.div_ceil(1_000);
-        let advice = if refusal.never {
-            "This request costs more than the whole limit.".to_owned()
-        } else {
-            format!("Try again in {retry_after_s} s.")
-        };
-        let mut denial = Self::new(
-            429,
-            code,
-            title,
-            format!("The plan {tier} allows {units} per {per} ({name}), and they are used. {advice}"),
-        );
-        tier.clone_into(&mut denial.tier);
-        denial.retry_after_s = Some(retry_after_s);
-        denial.ratelimit = ratelimit;
-        denial.ratelimit_policy = ratelimit_policy;
-        denial.upgrade_helps = true;
-        for (member, value) in [
-            ("limit", json!(name)),
-            ("maximum", json!(units)),
-            ("per", json!(per)),
-            ("tier", json!(tier)),
-            ("retry_after_s", json!(retry_after_s)),
-        ] {
-            denial.members.insert(member.into(), value);
+        RpcError {
+            code: asker.rpc_fault.or(code).unwrap_or(JSONRPC_CODE),
+            message: denial.title.to_owned(),
+            data: Some(data),
         }
-        denial
-    }
+    };
+    let refused = error(denial);
+    let Some(calls) = asker.calls else { return error_response_without_id(&refused) };
+    let bystander = error(&Denial::batch_refused());
+    // Notifications are never answered, and not asked about.
+    let mut answered =
+        calls.calls().enumerate().filter(|(_, call)| call.id.is_some()).map(|(position, _)| position);
+    error_responses(calls, |_| {
+        let position = answered.next().unwrap_or(usize::MAX);
+        let concerned = asker.refused.is_none_or(|refused| refused.contains(&position));
+        if concerned { refused.clone() } else { bystander.clone() }
+    })
+}
 
-    /// The control plane must be asked, and does not answer.
-    pub fn control_plane_lost() -> Self {
-        let mut denial = Self::new(
-            503,
-            "control-plane-unavailable",
-            "The request cannot be decided at the moment",
-            "The limits of this account cannot be looked up right now. Try again in a moment.",
-        );
-        denial.retry_after_s = Some(1);
-        denial
-    }
+fn upgrade_url<'a>(denial: &Denial, asker: &Asker<'a>) -> Option<&'a str> {
+    asker.policy?.denials.upgrade_url.as_deref().filter(|_| denial.upgrade_helps)
+}
 
-    /// This edge has no policy yet.
-    pub fn no_policy() -> Self {
-        let mut denial = Self::control_plane_lost();
-        denial.code = "policy-unavailable";
-        denial.detail = "This gateway has not received its policy yet. Try again in a moment.".into();
-        denial
-    }
-
-    /// The plugin configuration cannot be used; the log says why.
-    pub fn misconfigured() -> Self {
-        let mut denial = Self::control_plane_lost();
-        denial.code = "gateway-misconfigured";
-        denial.detail =
-            "This gateway is not configured correctly. Its operator finds the reason in its log.".into();
-        denial.retry_after_s = Some(30);
-        denial
-    }
-
-    /// Too many workers or requests want the same thing at once.
-    pub fn busy() -> Self {
-        let mut denial = Self::control_plane_lost();
-        denial.code = "gateway-busy";
-        denial.detail = "This gateway has too many requests waiting. Try again in a moment.".into();
-        denial
-    }
-
-    /// Answers the current stream's request.
-    pub fn send(&self, host: &dyn Host, policy: Option<&CompiledPolicy>) {
-        let mut body = self.members.clone();
-        let denials = policy.map(|policy| &policy.denials);
-        let base = denials.and_then(|d| d.type_base.as_deref()).unwrap_or("about:blank#");
-        body.insert("type".into(), json!(format!("{base}{}", self.code)));
-        body.insert("title".into(), json!(self.title));
-        body.insert("status".into(), json!(self.status));
-        body.insert("detail".into(), json!(self.detail));
-        body.insert("code".into(), json!(self.code));
-        if let Some(url) = denials.and_then(|d| d.upgrade_url.as_deref()).filter(|_| self.upgrade_helps) {
-            body.insert("upgrade_url".into(), json!(url));
-        }
-        let retry_after = self.retry_after_s.map(|seconds| seconds.to_string());
-        let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{}\"", self.code);
-        let mut headers = vec![("content-type", "application/problem+json"), ("cache-control", "no-store")];
-        if self.status == 401 {
-            // RFC 6750 3.1: no error code when no token was sent.
-            headers
-                .push(("www-authenticate", if self.code == "token-missing" { "Bearer" } else { &challenge }));
-        }
-        if let Some(seconds) = &retry_after {
-            headers.push(("retry-after", seconds));
-        }
-        if !self.ratelimit.is_empty() {
-            headers.push(("ratelimit", &self.ratelimit));
-            headers.push(("ratelimit-policy", &self.ratelimit_policy));
-        }
-        let body = Value::Object(body).to_string();
-        host.respond(self.status, &headers, body.as_bytes());
+fn values<'a>(denial: &'a Denial, asker: &Asker<'a>) -> Values<'a> {
+    let limit = denial.limit.as_ref();
+    let text = |text: &'a str| (!text.is_empty()).then_some(text);
+    Values {
+        code: text(denial.code),
+        title: text(denial.title),
+        detail: text(&denial.detail),
+        limit: limit.map(|limit| &*limit.name),
+        meter: limit.and_then(|limit| text(&limit.meter)),
+        maximum: limit.map(|limit| limit.maximum),
+        used: limit.map(|limit| limit.used),
+        remaining: limit.map(|limit| limit.remaining),
+        needed: limit.map(|limit| limit.needed),
+        per: limit.and_then(|limit| text(&limit.per)),
+        tier: text(&denial.tier),
+        subject: text(asker.subject),
+        route: asker.route.map(|route| &*route.name),
+        feature: denial.feature.as_deref(),
+        retry_after_s: denial.retry_after_s,
+        reset_s: limit.and_then(|limit| limit.reset_s),
+        reset_at_ms: limit.and_then(|limit| limit.reset_at_ms),
+        upgrade_url: upgrade_url(denial, asker),
     }
 }

@@ -8,20 +8,21 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use tollgate_policy::compile::CompiledPolicy;
-use tollgate_policy::document::{OnControlPlaneLoss, PolicyDocument};
+use tollgate_policy::decision::{Admitted, Denial, Ending, Mode, Outcome, Plans, Question, Reservation};
+use tollgate_policy::document::PolicyDocument;
 use tollgate_policy::jwt::{Keyring, TokenFault};
-use tollgate_policy::lease::SessionId;
+use tollgate_policy::lease::{Record, SessionId};
 use tollgate_policy::wire::{SyncResponse, WIRE_VERSION};
 
-use crate::admission::{Mode, Outcome, Reservation};
-use crate::answer::Denial;
+use crate::address;
 use crate::config::{Config, ControlPlane};
+use crate::head::Head;
 use crate::host::{Call, Host, Level, Now, Reply};
-use crate::identity::{Identity, Tokens};
+use crate::identity::{Identity, Member, Tokens};
 use crate::leader::Leader;
 use crate::metrics::Metrics;
-use crate::records::{Change, Records, Stuck};
-use crate::request::{Identified, Request};
+use crate::records::{Change, Key, Records, Stuck};
+use crate::request::{Identified, Reservations, Rpc};
 use crate::session::Session;
 use crate::shared::Shared;
 use crate::sync::{Effect, Occasion, SyncInFlight};
@@ -75,6 +76,21 @@ impl Policy {
     }
 }
 
+/// What is to be done with an identified request.
+pub enum Decision {
+    /// It passes.
+    Admit {
+        /// By its subject's record.
+        admitted: Box<Admitted>,
+        /// What it took of its member's.
+        member: Option<Reservation>,
+    },
+    /// It is refused.
+    Deny(Box<Denial>),
+    /// The control plane must be asked about this subject.
+    Ask(Rc<str>),
+}
+
 /// A call that is on its way.
 #[derive(Debug)]
 pub enum InFlight {
@@ -95,6 +111,8 @@ pub struct Edge {
     config: Result<Config, String>,
     policy: RefCell<Option<Rc<Policy>>>,
     tokens: RefCell<Tokens>,
+    /// Limits worked out for subjects that have the same.
+    pub plans: Plans,
     /// Subjects' records.
     pub records: Records,
     /// Whose leases these are.
@@ -107,7 +125,9 @@ pub struct Edge {
     pub shared: Shared,
     /// This worker's part in what one worker does for all.
     pub leader: RefCell<Leader>,
-    touched: RefCell<HashSet<Rc<str>>>,
+    /// Subjects whose numbers changed in this round; rarely one twice.
+    touched: RefCell<Vec<Rc<str>>>,
+    touch_round: Cell<u64>,
     calls: RefCell<HashMap<u32, InFlight>>,
     tick_ms: Cell<u64>,
     duties_at_ms: Cell<u64>,
@@ -139,11 +159,13 @@ impl Edge {
             config,
             policy: RefCell::new(policy),
             tokens: RefCell::default(),
+            plans: Plans::default(),
             session: Session::default(),
             waiting: Waiting::default(),
             metrics: Metrics::default(),
             shared: Shared::default(),
             touched: RefCell::default(),
+            touch_round: Cell::new(1),
             calls: RefCell::default(),
             tick_ms: Cell::new(0),
             duties_at_ms: Cell::new(0),
@@ -181,52 +203,163 @@ impl Edge {
         self.tokens.borrow_mut().identify(&self.records, &policy.keyring, token, now.wall_ms)
     }
 
-    /// Decides an identified request, in one read and one swap of its subject's record.
-    pub fn decide(&self, of: &Identified, mode: Mode, now: Now) -> Result<Outcome, Stuck> {
-        let question = Request::question(of, self, now);
+    /// Decides an identified request, in one read and one swap of its subject's record; where limits of each member of an
+    /// organisation are touched, in those of the member's record too.
+    pub fn decide(&self, of: &Identified, mode: Mode, now: Now) -> Result<Decision, Stuck> {
+        let question = of.question(self, now);
+        let member = match &of.identity.member {
+            Some(member) if of.policy.compiled.limits_members => {
+                self.decide_member(of, member, &question, mode)?
+            }
+            _ => None,
+        };
+        let member = match member {
+            None => None,
+            Some(Decision::Admit { admitted, .. }) => Some(*admitted),
+            Some(refused) => return Ok(refused),
+        };
         let subject = &of.identity.subject;
-        Records::update(&*self.host, &of.identity.key, subject, |record| {
-            let anew = mode == Mode::Alone || mode == Mode::Debt;
-            let Some(mut record) = record.or_else(|| {
-                anew.then(|| tollgate_policy::lease::Record::new(subject, question.session, now.mono_ms))
-            }) else {
-                return (Change::Keep, Outcome::Ask);
-            };
-            let outcome = question.decide(&mut record, mode);
+        let outcome =
+            self.update(&of.identity.key, subject, mode, now, |record| question.decide(record, mode));
+        match outcome {
+            Ok(Outcome::Admit(mut admitted)) => {
+                let reservation = member.map(|member| admitted.join(member));
+                Ok(Decision::Admit { admitted, member: reservation })
+            }
+            other => {
+                // All limits of a request are taken together or none is.
+                if let (Some(member), Some(at)) = (member, &of.identity.member) {
+                    self.undo_one(of, &at.key, &at.subject, &member.reservation);
+                }
+                Ok(match other? {
+                    Outcome::Deny(denial) => Decision::Deny(denial),
+                    _ => Decision::Ask(subject.clone()),
+                })
+            }
+        }
+    }
+
+    /// `None`: the request touches no limit of each member.
+    fn decide_member(
+        &self,
+        of: &Identified,
+        member: &Member,
+        question: &Question<'_>,
+        mode: Mode,
+    ) -> Result<Option<Decision>, Stuck> {
+        let plan = Records::update(&*self.host, &of.identity.key, &of.identity.subject, |record| {
+            let begins = mode == Mode::Alone || matches!(mode, Mode::Debt { .. });
+            let record = record.or_else(|| {
+                begins.then(|| Record::new(&of.identity.subject, question.session, question.now.mono_ms))
+            });
+            (Change::Keep, record.and_then(|mut record| question.member_plan(&mut record)))
+        })?;
+        let Some(plan) = plan else { return Ok(None) };
+        let decide = |record: &mut Record| question.decide_member(record, &plan, mode);
+        Ok(Some(match self.update(&member.key, &member.subject, mode, question.now, decide)? {
+            Outcome::Admit(admitted) => Decision::Admit { admitted, member: None },
+            Outcome::Deny(denial) => Decision::Deny(denial),
+            Outcome::Ask => Decision::Ask(member.subject.clone()),
+        }))
+    }
+
+    /// Decides on one record, and writes it where the request is admitted.
+    fn update(
+        &self,
+        key: &Key,
+        subject: &str,
+        mode: Mode,
+        now: Now,
+        decide: impl Fn(&mut Record) -> Outcome,
+    ) -> Result<Outcome, Stuck> {
+        let begins = mode == Mode::Alone || matches!(mode, Mode::Debt { .. });
+        Records::update(&*self.host, key, subject, |record| {
+            let record =
+                record.or_else(|| begins.then(|| Record::new(subject, self.session.id(), now.mono_ms)));
+            let Some(mut record) = record else { return (Change::Keep, Outcome::Ask) };
+            let outcome = decide(&mut record);
             let change =
-                if matches!(outcome, Outcome::Admit { .. }) { Change::Put(record) } else { Change::Keep };
+                if matches!(outcome, Outcome::Admit(_)) { Change::Put(record) } else { Change::Keep };
             (change, outcome)
         })
     }
 
-    /// Gives back what a failed request took.
-    pub fn refund(&self, of: &Identified, reservation: &Reservation) {
-        let refunded =
-            Records::update(&*self.host, &of.identity.key, &of.identity.subject, |record| match record {
-                Some(mut record) => {
-                    reservation.refund(&of.policy.compiled, &mut record);
-                    (Change::Put(record), ())
-                }
-                None => (Change::Keep, ()),
+    /// Settles what a request took, now that its end is known.
+    pub fn settle(&self, of: &Identified, reservations: &Reservations, ending: &Ending<'_>) {
+        let now = self.host.now();
+        let identity = &of.identity;
+        let settle = |reservation: &Reservation, key: &Key, subject: &str| {
+            self.change(key, subject, |record| {
+                reservation.settle(&of.policy.compiled, &of.bill, record, ending, now);
             });
-        // A record that cannot be written keeps the charge: never a free pass.
-        let _: Result<(), Stuck> = refunded;
-        self.touch(&of.identity);
+        };
+        settle(&reservations.subject, &identity.key, &identity.subject);
+        if let (Some(reservation), Some(member)) = (&reservations.member, &identity.member) {
+            settle(reservation, &member.key, &member.subject);
+        }
+        self.touch(of);
+    }
+
+    /// Takes back what a request took, as if it had never been.
+    pub fn undo(&self, of: &Identified, reservations: &Reservations) {
+        self.undo_one(of, &of.identity.key, &of.identity.subject, &reservations.subject);
+        if let (Some(reservation), Some(member)) = (&reservations.member, &of.identity.member) {
+            self.undo_one(of, &member.key, &member.subject, reservation);
+        }
+        self.touch(of);
+    }
+
+    fn undo_one(&self, of: &Identified, key: &Key, subject: &str, reservation: &Reservation) {
+        self.change(key, subject, |record| reservation.undo(&of.policy.compiled, &of.bill, record));
+    }
+
+    /// Changes a record that is there. One that cannot be written keeps its charges: never a free pass.
+    fn change(&self, key: &Key, subject: &str, change: impl Fn(&mut Record)) {
+        let changed = Records::update(&*self.host, key, subject, |record| match record {
+            Some(mut record) => {
+                change(&mut record);
+                (Change::Put(record), ())
+            }
+            None => (Change::Keep, ()),
+        });
+        if changed.is_err() {
+            self.metrics.add(&*self.host, "tollgate.records.stuck", 1);
+        }
+    }
+
+    /// Who calls without a token; `None` where the policy says nothing of such callers.
+    pub fn anonymous(&self, policy: &Policy, head: &Head<'_>) -> Option<Rc<Identity>> {
+        let rules = policy.compiled.anonymous.as_ref()?;
+        let forwarded: Vec<&[u8]> = match rules.trusted_hops {
+            0 => Vec::new(),
+            _ => head
+                .headers
+                .iter()
+                .filter(|(name, _)| *name == b"x-forwarded-for")
+                .map(|(_, value)| value)
+                .collect(),
+        };
+        let peer = if rules.trusted_hops == 0 { self.host.client_address() } else { None };
+        let subject = address::subject(peer.as_deref(), &forwarded, rules.trusted_hops);
+        Some(self.tokens.borrow_mut().anonymous(&self.records, &subject, &rules.tier))
     }
 
     /// The subject's numbers changed and are to be reported.
-    pub fn touch(&self, identity: &Identity) {
-        if self.is_alone() {
+    pub fn touch(&self, of: &Identified) {
+        let identity = &of.identity;
+        if self.is_alone() || identity.touched.replace(self.touch_round.get()) == self.touch_round.get() {
             return;
         }
         let mut touched = self.touched.borrow_mut();
-        if !touched.contains(&identity.subject) {
-            touched.insert(identity.subject.clone());
+        touched.push(identity.subject.clone());
+        if let Some(member) = identity.member.as_ref().filter(|_| of.policy.compiled.limits_members) {
+            touched.push(member.subject.clone());
         }
     }
 
     /// Takes the subjects touched since the last time.
-    pub fn take_touched(&self) -> HashSet<Rc<str>> {
+    pub fn take_touched(&self) -> Vec<Rc<str>> {
+        self.touch_round.set(self.touch_round.get() + 1);
         std::mem::take(&mut *self.touched.borrow_mut())
     }
 
@@ -343,21 +476,24 @@ impl Edge {
             Reply::Lost => return self.lose(&what, now),
         };
         match &what {
-            InFlight::Sync(sync) => match serde_json::from_slice::<SyncResponse>(&body) {
-                Ok(response) if response.version == WIRE_VERSION => self.on_sync(sync, &response, now),
-                Ok(response) => {
-                    let version = response.version;
-                    self.complain(now, &format!("tollgate: the control plane speaks version {version}"));
-                    self.lose(&what, now);
+            // As a string, which is checked as one and once; from bytes, each name and text in it would be.
+            InFlight::Sync(sync) => {
+                match serde_json::from_str::<SyncResponse>(&String::from_utf8_lossy(&body)) {
+                    Ok(response) if response.version == WIRE_VERSION => self.on_sync(sync, &response, now),
+                    Ok(response) => {
+                        let version = response.version;
+                        self.complain(now, &format!("tollgate: the control plane speaks version {version}"));
+                        self.lose(&what, now);
+                    }
+                    Err(error) => {
+                        self.complain(
+                            now,
+                            &format!("tollgate: the control plane's answer cannot be read: {error}"),
+                        );
+                        self.lose(&what, now);
+                    }
                 }
-                Err(error) => {
-                    self.complain(
-                        now,
-                        &format!("tollgate: the control plane's answer cannot be read: {error}"),
-                    );
-                    self.lose(&what, now);
-                }
-            },
+            }
             InFlight::Watch(session) => self.on_watch(*session, &body, now),
             InFlight::Policy => {
                 self.on_policy_answer();
@@ -377,7 +513,7 @@ impl Edge {
             }
             if sync.is_urgent() {
                 // The leader must hear of every record, or nobody would ever drop it.
-                self.touched.borrow_mut().insert(subject.clone());
+                self.touched.borrow_mut().push(subject.clone());
             }
             self.on_effect(&subject, effect, now);
         }
@@ -445,10 +581,10 @@ impl Edge {
         for waiter in self.waiting.take(|waiter| waiter.is_late(now)) {
             self.host.select_stream(waiter.request.stream);
             match waiter.cause {
-                Cause::Policy => drop(waiter.request.deny(&Denial::no_policy(), None)),
+                Cause::Policy => drop(waiter.request.deny(&Denial::no_policy(), None, Rpc::NONE)),
                 Cause::Key => {
                     let fault = TokenFault::UnknownKey { issuer: 0 };
-                    waiter.request.deny(&Denial::bad_token(fault), None);
+                    waiter.request.deny(&Denial::bad_token(fault), None, Rpc::NONE);
                 }
                 Cause::Subject(_) if waiter.answered => {
                     waiter.request.decide(now, Mode::Answered { valid: self.lease_is_valid(now) });
@@ -493,13 +629,23 @@ impl Edge {
         let stuck = self.send_sync(&subjects, now, Occasion::Urgent, &|record| {
             let mut needs: HashMap<usize, u64> = HashMap::new();
             for of in asking.get(record.subject.as_str()).into_iter().flatten() {
-                for (account, units) in Request::question(of, self, now).needs(record) {
+                let question = of.question(self, now);
+                // A member's record is asked about by its organisation's plan.
+                let plan = if *record.subject == *of.identity.subject {
+                    None
+                } else {
+                    match &*of.identity.plan.borrow() {
+                        Some(kept) => Some(kept.plan.clone()),
+                        None => continue,
+                    }
+                };
+                for (account, units) in question.needs(record, plan.as_ref()) {
                     let sum = needs.entry(account).or_default();
                     *sum = sum.saturating_add(units);
                 }
             }
             let wants = record.accounts.iter_mut().enumerate().map(|(at, account)| {
-                account.rest.expire(now.mono_ms);
+                account.settle(now.mono_ms);
                 needs.get(&at).map_or(0, |units| units.saturating_sub(account.free()))
             });
             wants.collect()
@@ -507,23 +653,21 @@ impl Edge {
         for subject in stuck {
             for waiter in self.waiting.take(|w| w.asked && w.cause == Cause::Subject(subject.clone())) {
                 self.host.select_stream(waiter.request.stream);
-                let of = waiter.request.identified();
-                waiter.request.deny(&Denial::busy(), of.as_ref().map(|of| &*of.policy));
+                if let Some(of) = waiter.request.identified() {
+                    waiter.request.refuse_identified(&Denial::busy(), &of);
+                }
             }
         }
     }
 
-    /// The control plane cannot be asked: the policy says what happens.
+    /// The control plane cannot be asked: the policy says, for each limit, what happens.
     fn without_control_plane(&self, waiter: &Waiter, now: Now) {
         let Some(of) = waiter.request.identified() else { return };
         self.host.select_stream(waiter.request.stream);
-        match of.policy.compiled.on_control_plane_loss {
-            OnControlPlaneLoss::Closed => {
-                waiter.request.deny(&Denial::control_plane_lost(), Some(&of.policy));
-            }
-            OnControlPlaneLoss::Open => {
-                waiter.request.decide(now, Mode::Debt);
-            }
+        waiter.request.decide(now, Mode::Debt { valid: self.lease_is_valid(now) });
+        // What waits again after that waits for nothing.
+        for again in self.waiting.take(|again| again.request.stream == waiter.request.stream) {
+            again.request.refuse_identified(&Denial::control_plane_lost(), &of);
         }
     }
 }

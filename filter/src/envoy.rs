@@ -100,6 +100,27 @@ impl Host for Envoy {
         gone(hostcalls::remove_map_value(MapType::HttpRequestHeaders, name));
     }
 
+    fn request_body(&self, length: usize) -> Vec<u8> {
+        hostcalls::get_buffer(BufferType::HttpRequestBody, 0, length).ok().flatten().unwrap_or_default()
+    }
+
+    fn client_address(&self) -> Option<String> {
+        let address = hostcalls::get_property(vec!["source", "address"]).ok().flatten()?;
+        String::from_utf8(address).ok()
+    }
+
+    fn response_header(&self, name: &str) -> Option<Vec<u8>> {
+        hostcalls::get_map_value_bytes(MapType::HttpResponseHeaders, name).ok().flatten()
+    }
+
+    fn response_trailer(&self, name: &str) -> Option<Vec<u8>> {
+        hostcalls::get_map_value_bytes(MapType::HttpResponseTrailers, name).ok().flatten()
+    }
+
+    fn response_body(&self, length: usize) -> Vec<u8> {
+        hostcalls::get_buffer(BufferType::HttpResponseBody, 0, length).ok().flatten().unwrap_or_default()
+    }
+
     fn response_status(&self) -> Option<u16> {
         let status = hostcalls::get_map_value_bytes(MapType::HttpResponseHeaders, ":status").ok()??;
         std::str::from_utf8(&status).ok()?.parse().ok()
@@ -119,6 +140,11 @@ impl Host for Envoy {
 
     fn resume_request(&self) {
         gone(hostcalls::resume_http_request());
+    }
+
+    fn choose_route_again(&self) {
+        let cleared = hostcalls::call_foreign_function("clear_route_cache", None);
+        gone(cleared.map(|_| ()));
     }
 
     fn shared_get(&self, key: &str) -> (Option<Vec<u8>>, Cas) {
@@ -273,12 +299,9 @@ struct Stream(Option<Rc<Request>>);
 impl Context for Stream {}
 
 impl HttpContext for Stream {
-    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+    fn on_http_request_headers(&mut self, _: usize, end: bool) -> Action {
         match &self.0 {
-            Some(request) => match request.on_request_headers() {
-                Flow::Continue => Action::Continue,
-                Flow::Pause => Action::Pause,
-            },
+            Some(request) => action(request.on_request_headers(end)),
             None => {
                 gone(hostcalls::send_http_response(503, vec![("retry-after", "1")], None));
                 Action::Pause
@@ -286,9 +309,31 @@ impl HttpContext for Stream {
         }
     }
 
-    fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+    fn on_http_request_body(&mut self, length: usize, end: bool) -> Action {
+        self.0.as_ref().map_or(Action::Pause, |request| action(request.on_request_body(length, end)))
+    }
+
+    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        self.0.as_ref().map_or(Action::Pause, |request| action(request.on_request_trailers()))
+    }
+
+    fn on_http_response_headers(&mut self, _: usize, end: bool) -> Action {
         if let Some(request) = &self.0 {
-            request.on_response_headers();
+            request.on_response_headers(end);
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_body(&mut self, length: usize, end: bool) -> Action {
+        if let Some(request) = &self.0 {
+            request.on_response_body(length, end);
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_trailers(&mut self, _: usize) -> Action {
+        if let Some(request) = &self.0 {
+            request.on_response_trailers();
         }
         Action::Continue
     }
@@ -298,4 +343,48 @@ impl HttpContext for Stream {
             request.on_log();
         }
     }
+}
+
+fn action(flow: Flow) -> Action {
+    HOLDS.set(flow == Flow::Hold);
+    match flow {
+        Flow::Continue => Action::Continue,
+        Flow::Pause | Flow::Hold => Action::Pause,
+    }
+}
+
+thread_local! {
+    /// The callback that just ran wants the client to wait too.
+    static HOLDS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Proxy-wasm's `StopAllIterationAndWatermark` for headers: the body stays with the client.
+const HOLD_AT_HEADERS: u32 = 4;
+
+/// Its `StopIterationAndWatermark` for a body: what has come is kept, and the client is slowed down. Where the body is only
+/// paused, the proxy answers 413 by itself once its buffer is full.
+const HOLD_AT_BODY: u32 = 2;
+
+// The SDK's own callbacks, which know `Continue` and `Pause` alone.
+unsafe extern "C" {
+    fn proxy_on_request_headers(stream: u32, headers: usize, end: bool) -> u32;
+    fn proxy_on_request_body(stream: u32, length: usize, end: bool) -> u32;
+}
+
+/// The build gives it the name that the proxy calls, in the place of the SDK's (`cargo xtask wasm`).
+#[unsafe(export_name = "tollgate:proxy_on_request_headers")]
+extern "C" fn on_request_headers(stream: u32, headers: usize, end: bool) -> u32 {
+    HOLDS.set(false);
+    // Safety: the SDK's callback, called as the proxy calls it.
+    let action = unsafe { proxy_on_request_headers(stream, headers, end) };
+    if HOLDS.get() { HOLD_AT_HEADERS } else { action }
+}
+
+/// As above.
+#[unsafe(export_name = "tollgate:proxy_on_request_body")]
+extern "C" fn on_request_body(stream: u32, length: usize, end: bool) -> u32 {
+    HOLDS.set(false);
+    // Safety: the SDK's callback, called as the proxy calls it.
+    let action = unsafe { proxy_on_request_body(stream, length, end) };
+    if HOLDS.get() { HOLD_AT_BODY } else { action }
 }

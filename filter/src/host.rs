@@ -4,16 +4,9 @@
 
 use tollgate_policy::lease::SessionId;
 
-pub use crate::headers::HeaderMap;
+pub use tollgate_policy::decision::Now;
 
-/// The two clocks, read together once per request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    /// Unix time, ms: calendar windows, token expiry, subscription expiry.
-    pub wall_ms: i64,
-    /// A clock that never jumps and that all workers of one proxy share, ms: leases, resting units, deadlines.
-    pub mono_ms: u64,
-}
+pub use crate::headers::HeaderMap;
 
 /// The number that a read of shared data gives and a swap must name. `None`: the key does not exist yet.
 pub type Cas = Option<u32>;
@@ -64,16 +57,29 @@ pub trait Host {
     fn set_request_header(&self, name: &str, value: &str);
     /// Removes a request header of the current stream.
     fn remove_request_header(&self, name: &str);
+    /// The first `length` bytes that the proxy holds of the current stream's request body.
+    fn request_body(&self, length: usize) -> Vec<u8>;
+    /// The address that the proxy takes the current stream's client to have, perhaps with a port.
+    fn client_address(&self) -> Option<String>;
     /// The status of the current stream's response; `None` when it has none or not a number.
     fn response_status(&self) -> Option<u16>;
     /// Replaces a response header of the current stream.
     fn set_response_header(&self, name: &str, value: &str);
+    /// The first header of a name of the current stream's response.
+    fn response_header(&self, name: &str) -> Option<Vec<u8>>;
+    /// The first trailer of a name of the current stream's response.
+    fn response_trailer(&self, name: &str) -> Option<Vec<u8>>;
+    /// The part of the current stream's response body that passes, `length` bytes.
+    fn response_body(&self, length: usize) -> Vec<u8>;
     /// Answers the current stream's request itself.
     fn respond(&self, status: u16, headers: &[(&str, &str)], body: &[u8]);
     /// Makes `stream` the current one, for a caller that acts on a stream outside its own callbacks.
     fn select_stream(&self, stream: u32);
     /// Lets the current stream's paused request go on.
     fn resume_request(&self);
+
+    /// Has the proxy choose the current stream's route again, now that its request headers say more.
+    fn choose_route_again(&self);
 
     /// A value of the memory that all workers of the proxy share.
     fn shared_get(&self, key: &str) -> (Option<Vec<u8>>, Cas);

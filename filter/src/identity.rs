@@ -2,14 +2,14 @@
 //!
 //! Tokens are remembered by their full bytes, never by a hash alone that could collide. Nothing unverified gets in.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 use std::rc::Rc;
 
+use tollgate_policy::decision::KeptPlan;
 use tollgate_policy::jwt::{Caller, Keyring, TokenFault};
 
-use crate::admission::Plan;
 use crate::records::{Key, Records};
 
 /// Most tokens that one worker remembers.
@@ -27,8 +27,21 @@ pub struct Identity {
     pub key: Key,
     /// The subject as it stands in sets and queues.
     pub subject: Rc<str>,
+    /// The member of an organisation that calls, where the token names both.
+    pub member: Option<Member>,
+    /// The round of [`Edge::touch`](crate::edge::Edge::touch) in which its use was last noted.
+    pub touched: Cell<u64>,
     /// The limits in force when they were last worked out.
-    pub plan: RefCell<Option<Rc<Plan>>>,
+    pub plan: RefCell<Option<KeptPlan>>,
+}
+
+/// A member of an organisation.
+#[derive(Debug)]
+pub struct Member {
+    /// Where its record is.
+    pub key: Key,
+    /// `member:acme/alice`.
+    pub subject: Rc<str>,
 }
 
 /// Tokens in two generations: when the young one is full the old one is dropped, so that what is used stays and what is
@@ -63,14 +76,32 @@ impl Tokens {
             return Ok(known);
         }
         let caller = keyring.verify(token, now_ms)?;
-        let identity = Rc::new(Identity {
-            key: records.key(&caller.subject),
-            subject: Rc::from(caller.subject.as_str()),
-            plan: RefCell::new(None),
-            caller,
-        });
+        let identity = Rc::new(Identity::of(records, caller));
         self.remember(token.to_vec(), identity.clone());
         Ok(identity)
+    }
+
+    /// A caller without a token, under the subject of its address. Kept among the tokens, where none can stand: a space
+    /// is in no token.
+    pub fn anonymous(&mut self, records: &Records, subject: &str, tier: &str) -> Rc<Identity> {
+        let key = format!(" {tier} {subject}").into_bytes();
+        if let Some(known) = self.young.get(&key) {
+            return known.clone();
+        }
+        let known = self.old.remove(&key).unwrap_or_else(|| {
+            let caller = Caller {
+                subject: subject.to_owned(),
+                user: None,
+                organization: None,
+                tier: Some(tier.to_owned()),
+                expires_at_ms: i64::MAX,
+                not_before_ms: None,
+                issuer: usize::MAX,
+            };
+            Rc::new(Identity::of(records, caller))
+        });
+        self.remember(key, known.clone());
+        known
     }
 
     /// Whether none is remembered.
@@ -90,6 +121,21 @@ impl Tokens {
         }
         self.young_bytes += token.len();
         self.young.insert(token, identity);
+    }
+}
+
+impl Identity {
+    fn of(records: &Records, caller: Caller) -> Self {
+        let member =
+            caller.member().map(|subject| Member { key: records.key(&subject), subject: Rc::from(subject) });
+        Self {
+            key: records.key(&caller.subject),
+            subject: Rc::from(caller.subject.as_str()),
+            touched: Cell::new(0),
+            member,
+            plan: RefCell::new(None),
+            caller,
+        }
     }
 }
 

@@ -7,10 +7,10 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
+use tollgate_policy::decision::limits_nobody;
 use tollgate_policy::lease::SessionId;
 use tollgate_policy::wire::{SyncResponse, WIRE_VERSION, WatchResponse};
 
-use crate::admission::limits_nobody;
 use crate::edge::{Edge, InFlight};
 use crate::host::{Host, Now};
 use crate::records::{BUCKETS, Change, Records, Stuck};
@@ -22,6 +22,9 @@ const LEAD_MS: u64 = 2_000;
 /// Regular syncs come at this interval, ms, as long as one holds all that is due; then in turn. What an edge that dies
 /// leaves unbilled.
 const SYNC_MS: u64 = 1_000;
+
+/// A subject that can wait is reported again after this, ms; with its turn it is told within ten seconds.
+const SLOW_SYNC_MS: u64 = 8_000;
 
 /// Without anything to report the session is kept alive at this interval, ms. A few may be lost within a lease's time.
 const HEARTBEAT_MS: u64 = 5_000;
@@ -61,6 +64,20 @@ const COMPLAIN_MS: u64 = 5_000;
 
 const LEADER: &str = "tollgate.1.leader";
 
+/// When a subject is reported again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// As soon as it is used.
+    Usual,
+    /// As soon as it is used; nobody used it since it was looked at before.
+    Idle,
+    /// When it is looked at, if it is used until then.
+    Slow {
+        /// It was used.
+        used: bool,
+    },
+}
+
 /// One worker's part in leading.
 #[derive(Debug)]
 pub struct Leader {
@@ -75,8 +92,12 @@ pub struct Leader {
     due_set: HashSet<Rc<str>>,
     /// Those whose turn is now, before all others. With whether nobody used the subject since it was looked at last.
     now_due: HashMap<Rc<str>, bool>,
-    /// When each subject is looked at again, and whether it was idle the last time.
-    followed: HashMap<Rc<str>, (u64, bool)>,
+    /// When each subject is looked at again.
+    followed: HashMap<Rc<str>, (u64, Pace)>,
+    /// How many of them are slow.
+    slow: usize,
+    /// More subjects are busy than one sync holds.
+    crowded: bool,
     revisits: BTreeSet<(u64, Rc<str>)>,
     syncs: usize,
     sync_at_ms: u64,
@@ -105,6 +126,8 @@ impl Leader {
             due_set: HashSet::new(),
             now_due: HashMap::new(),
             followed: HashMap::new(),
+            slow: 0,
+            crowded: false,
             revisits: BTreeSet::new(),
             syncs: 0,
             sync_at_ms: 0,
@@ -190,6 +213,7 @@ impl Leader {
             self.due_set.clear();
             self.now_due.clear();
             self.followed.clear();
+            self.slow = 0;
             self.revisits.clear();
             self.scan_next = 0;
         }
@@ -197,7 +221,9 @@ impl Leader {
     }
 
     fn enlist(&mut self, subject: Rc<str>) {
-        if self.due_set.insert(subject.clone()) {
+        if let Some((_, Pace::Slow { used })) = self.followed.get_mut(&subject) {
+            *used = true;
+        } else if self.due_set.insert(subject.clone()) {
             self.due.push_back(subject);
         }
     }
@@ -207,17 +233,37 @@ impl Leader {
         let mut due = Vec::new();
         while self.revisits.first().is_some_and(|(at_ms, _)| *at_ms <= now.mono_ms) {
             let Some((_, subject)) = self.revisits.pop_first() else { break };
-            let idle = self.followed.remove(&subject).is_some_and(|(_, idle)| idle);
-            due.push((subject, idle));
+            match self.followed.remove(&subject) {
+                Some((at_ms, Pace::Slow { used })) => {
+                    self.slow = self.slow.saturating_sub(1);
+                    if used {
+                        self.enlist(subject);
+                    } else {
+                        self.follow(subject, at_ms.saturating_add(REVISIT_MS - SLOW_SYNC_MS), Pace::Usual);
+                    }
+                }
+                other => due.push((subject, other.is_some_and(|(_, pace)| pace == Pace::Idle))),
+            }
         }
         due
     }
 
-    /// Looks at the subject again at that moment, and not at the one that was planned before.
-    fn follow(&mut self, subject: Rc<str>, at_ms: u64, idle: bool) {
-        if let Some((before_ms, _)) = self.followed.insert(subject.clone(), (at_ms, idle)) {
-            self.revisits.remove(&(before_ms, subject.clone()));
+    /// The subject's leases cover what it uses for long. While more subjects are busy than one sync holds it is left alone
+    /// for a while, so that those come sooner that cannot wait.
+    pub fn slow_down(&mut self, subject: &Rc<str>, now: Now) {
+        if self.leads && self.crowded && !self.due_set.contains(subject) {
+            let at_ms = now.mono_ms.saturating_add(SLOW_SYNC_MS);
+            self.follow(subject.clone(), at_ms, Pace::Slow { used: false });
         }
+    }
+
+    /// Looks at the subject again at that moment, and not at the one that was planned before.
+    fn follow(&mut self, subject: Rc<str>, at_ms: u64, pace: Pace) {
+        if let Some((before_ms, before)) = self.followed.insert(subject.clone(), (at_ms, pace)) {
+            self.revisits.remove(&(before_ms, subject.clone()));
+            self.slow = self.slow.saturating_sub(usize::from(matches!(before, Pace::Slow { .. })));
+        }
+        self.slow += usize::from(matches!(pace, Pace::Slow { .. }));
         self.revisits.insert((at_ms, subject));
     }
 }
@@ -252,7 +298,7 @@ impl Edge {
         leader.elect(&*self.host, now);
         if !leader.leads {
             drop(leader);
-            for part in touched.into_iter().collect::<Vec<_>>().chunks(256) {
+            for part in touched.chunks(256) {
                 self.host.enqueue(part.join("\n").as_bytes());
             }
             return;
@@ -369,7 +415,7 @@ impl Edge {
                 Some(holds) if holds || was_idle => {
                     leader.now_due.entry(subject).or_insert(true);
                 }
-                Some(_) => leader.follow(subject, now.mono_ms.saturating_add(REVISIT_IDLE_MS), true),
+                Some(_) => leader.follow(subject, now.mono_ms.saturating_add(REVISIT_IDLE_MS), Pace::Idle),
                 None => {}
             }
         }
@@ -381,7 +427,7 @@ impl Edge {
         let found = Records::update(&*self.host, &key, subject, |record| {
             let holds = record.map(|mut record| {
                 record.accounts.iter_mut().any(|account| {
-                    account.rest.expire(now.mono_ms);
+                    account.settle(now.mono_ms);
                     account.free() > 0
                 })
             });
@@ -393,6 +439,7 @@ impl Edge {
     fn sync_due(&self, now: Now) {
         let mut leader = self.leader.borrow_mut();
         if now.mono_ms >= leader.sync_at_ms {
+            leader.crowded = leader.due.len() + leader.slow > SYNC_SUBJECTS_MAX;
             for _ in 0..SYNC_SUBJECTS_MAX {
                 let Some(subject) = leader.due.pop_front() else { break };
                 leader.due_set.remove(&subject);
@@ -415,7 +462,7 @@ impl Edge {
             return self.keep_alive(now);
         }
         for subject in &subjects {
-            leader.follow(subject.clone(), now.mono_ms.saturating_add(REVISIT_MS), false);
+            leader.follow(subject.clone(), now.mono_ms.saturating_add(REVISIT_MS), Pace::Usual);
         }
         drop(leader);
         let (unused, used): (Vec<_>, Vec<_>) = subjects.into_iter().partition(|s| unused.contains(s));
@@ -431,7 +478,7 @@ impl Edge {
         if silent && leader.syncs == 0 && now.mono_ms >= leader.sync_at_ms.saturating_sub(SYNC_MS) {
             leader.sync_at_ms = now.mono_ms.saturating_add(SYNC_MS);
             drop(leader);
-            self.dispatch_sync(self.session.id(), false, Occasion::Regular, Vec::new(), now);
+            self.send_heartbeat(now);
         }
     }
 

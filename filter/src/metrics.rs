@@ -1,7 +1,7 @@
 //! What the edge counts of itself: tallied in the worker, written to the proxy's metrics once a tick, so that a request
 //! pays no host call for it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use crate::host::Host;
@@ -19,6 +19,7 @@ pub struct Metrics {
     /// By tier, then by decision and reason: the tier can be looked up without a copy of its name.
     pending: RefCell<HashMap<String, Vec<Count>>>,
     defined: RefCell<HashMap<String, Option<u32>>>,
+    unreadable: Cell<i64>,
 }
 
 impl Metrics {
@@ -35,8 +36,17 @@ impl Metrics {
         }
     }
 
+    /// Counts amounts that were not where the policy says, or not numbers.
+    pub fn unreadable(&self, count: usize) {
+        self.unreadable.set(self.unreadable.get().saturating_add(count as i64));
+    }
+
     /// Writes out what was counted.
     pub fn flush(&self, host: &dyn Host) {
+        let unreadable = self.unreadable.take();
+        if unreadable > 0 {
+            self.add(host, "tollgate.amounts.unreadable", unreadable);
+        }
         for (tier, counts) in self.pending.borrow_mut().drain() {
             let tier = if tier.is_empty() { "none" } else { &tier };
             for (decision, reason, count) in counts {

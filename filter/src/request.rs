@@ -1,23 +1,24 @@
-//! One request: read, identified, decided, and settled when its response comes.
+//! One request: read, identified, decided, and settled when its response is known.
 //!
 //! Runs within the stream's callbacks, or, after a wait for the control plane, from the edge's: then the edge selects the
 //! stream first. It keeps no numbers; those are in the subject's record.
 
-use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 
-use tollgate_policy::compile::{CompiledRoute, CompiledTier};
-use tollgate_policy::document::Auth;
+use tollgate_policy::body::rpc::Calls;
+use tollgate_policy::compile::CompiledLimit;
+use tollgate_policy::decision::{Admitted, Bill, Denial, Ending, Fields, Mode, Now, Question, Reservation};
+use tollgate_policy::document::{Auth, Enforcement, OverBodies};
 use tollgate_policy::jwt::TokenFault;
 use tollgate_policy::path;
 
-use crate::admission::{Mode, Outcome, Question, Reservation};
-use crate::answer::Denial;
-use crate::edge::{Edge, Policy};
-use crate::host::{HeaderMap, Now};
+use crate::answer::{self, Asker};
+use crate::edge::{Decision, Edge, Policy};
+use crate::head::Head;
 use crate::identity::Identity;
+use crate::intake::{Body, Intake, Reading};
+use crate::response::Watched;
 use crate::wait::Cause;
 
 /// Whether the proxy goes on with the request.
@@ -25,8 +26,10 @@ use crate::wait::Cause;
 pub enum Flow {
     /// It does.
     Continue,
-    /// It waits, or was answered.
+    /// It waits for more of itself, or was answered.
     Pause,
+    /// It waits for something else: the proxy lets the client wait too, and keeps no more of the body than it must.
+    Hold,
 }
 
 /// One request.
@@ -35,12 +38,15 @@ pub struct Request {
     /// The proxy's id of the stream.
     pub stream: u32,
     state: RefCell<State>,
+    intake: Intake,
     waited: Cell<bool>,
+    /// Nothing more of it comes until it goes on.
+    held: Cell<bool>,
 }
 
 #[derive(Default)]
 enum State {
-    /// Not decided yet.
+    /// Not decided yet; perhaps its body is needed first.
     #[default]
     New,
     /// Identified, and waiting for the control plane.
@@ -57,76 +63,179 @@ pub struct Identified {
     pub policy: Rc<Policy>,
     /// Who calls.
     pub identity: Rc<Identity>,
-    /// What it calls.
-    pub route: Arc<CompiledRoute>,
+    /// What it asks for.
+    pub bill: Bill,
+    /// Its JSON-RPC calls, which denials answer one by one.
+    calls: Option<Calls>,
+    /// What holds for it apart from limits: the strictest of its routes.
+    enforcement: Enforcement,
+    /// It is a gRPC call.
+    is_grpc: bool,
+}
+
+impl Identified {
+    /// What is to be decided on a record.
+    pub fn question<'a>(&'a self, edge: &'a Edge, now: Now) -> Question<'a> {
+        Question {
+            policy: &self.policy.compiled,
+            kept: &self.identity.plan,
+            plans: &edge.plans,
+            tier_claim: self.identity.caller.tier.as_deref().unwrap_or(""),
+            bill: &self.bill,
+            session: edge.session.id(),
+            now,
+        }
+    }
 }
 
 struct Passed {
     of: Rc<Identified>,
-    reservation: Reservation,
-    ratelimit: String,
+    /// What it took of its subject's record, and of its member's.
+    reservations: Reservations,
+    fields: Fields,
+    /// The largest body that is allowed.
+    size: Option<(CompiledLimit, Enforcement)>,
+    tier: String,
+    /// The response, once it is there and something of it is still to be settled.
+    watched: Option<Box<Watched>>,
 }
 
-/// What the request headers say, as they stand in the proxy's answer.
-struct Parsed<'a> {
-    method: Cow<'a, str>,
-    path: Cow<'a, str>,
-    authorization: Authorization<'a>,
-    spoofed: Vec<String>,
+/// What of a request is JSON-RPC.
+#[derive(Clone, Copy)]
+pub struct Rpc<'a> {
+    calls: Option<&'a Calls>,
+    fault: Option<i32>,
 }
 
-/// The `Authorization` headers of a request.
-enum Authorization<'a> {
-    None,
-    One(&'a [u8]),
-    Several,
+impl<'a> Rpc<'a> {
+    /// Nothing.
+    pub const NONE: Self = Self { calls: None, fault: None };
+
+    fn of(calls: Option<&'a Calls>) -> Self {
+        Self { calls, fault: None }
+    }
 }
 
-/// Headers that only this filter sets.
-const OURS: &[u8] = b"x-tollgate-";
+/// What a request took.
+pub struct Reservations {
+    /// Of the subject's record.
+    pub subject: Reservation,
+    /// Of the record of the member that called.
+    pub member: Option<Reservation>,
+}
 
 impl Request {
     /// A new stream.
     pub fn new(edge: Rc<Edge>, stream: u32) -> Rc<Self> {
-        Rc::new(Self { edge, stream, state: RefCell::default(), waited: Cell::new(false) })
+        Rc::new(Self {
+            edge,
+            stream,
+            state: RefCell::default(),
+            intake: Intake::default(),
+            waited: Cell::new(false),
+            held: Cell::new(false),
+        })
     }
 
-    /// The request headers are there.
-    pub fn on_request_headers(self: &Rc<Self>) -> Flow {
+    /// The request headers are there; `end` says that nothing follows them.
+    pub fn on_request_headers(self: &Rc<Self>, end: bool) -> Flow {
+        self.intake.begin(end);
         let now = self.edge.host.now();
         self.begin(now)
+    }
+
+    /// A part of the body is there. While the request is held, `length` counts all that the proxy keeps.
+    pub fn on_request_body(self: &Rc<Self>, length: usize, end: bool) -> Flow {
+        let passed = matches!(&*self.state.borrow(), State::Passed(_));
+        if passed {
+            self.intake.passes(length);
+            return self.check_size();
+        }
+        if matches!(&*self.state.borrow(), State::Over) {
+            return Flow::Continue;
+        }
+        self.intake.holds(length, end);
+        if self.intake.is_reading() && self.intake.is_ready() && self.identified().is_none() {
+            return self.begin(self.edge.host.now());
+        }
+        if self.held.get() { Flow::Hold } else { Flow::Pause }
+    }
+
+    /// The request's trailers are there: the body is through.
+    pub fn on_request_trailers(self: &Rc<Self>) -> Flow {
+        self.intake.ends();
+        match &*self.state.borrow() {
+            State::Passed(_) | State::Over => return Flow::Continue,
+            State::New | State::Identified(_) => {}
+        }
+        if self.intake.is_reading() && self.identified().is_none() {
+            return self.begin(self.edge.host.now());
+        }
+        Flow::Pause
     }
 
     /// Reads and decides the request from its start; the stream must be the current one.
     pub fn begin(self: &Rc<Self>, now: Now) -> Flow {
         let headers = self.edge.host.request_headers();
-        let parsed = Parsed::from(&headers);
-        for name in &parsed.spoofed {
+        let head = Head::of(&headers);
+        for name in &head.spoofed {
             self.edge.host.remove_request_header(name);
         }
         let policy = match self.edge.policy() {
             Ok(policy) => policy,
             Err(None) => return self.park(Cause::Policy, now),
-            Err(Some(denial)) => return self.deny(&denial, None),
+            Err(Some(denial)) => return self.deny(&denial, None, Rpc::NONE),
         };
-        let path = match path::normalise(&parsed.path) {
+        let by_policy = policy.compiled.enforcement;
+        let path = match path::normalise(&head.path) {
             Ok(path) => path,
-            Err(fault) => return self.deny(&Denial::ambiguous_path(fault), Some(&policy)),
+            Err(fault) => return self.refuse(&Denial::ambiguous_path(fault), &policy, Rpc::NONE, by_policy),
         };
-        let route = policy.compiled.route(&parsed.method, &path).clone();
-        if route.auth == Auth::None {
-            self.edge.host.set_request_header("x-tollgate-decision", "allow");
-            self.edge.metrics.decided("allow", "public", "");
-            *self.state.borrow_mut() = State::Over;
-            return self.pass();
+        if head.bad_length {
+            let denial = Denial::bad_body("its Content-Length must be a whole number");
+            return self.refuse(&denial, &policy, Rpc::NONE, by_policy);
         }
-        let token = match parsed.token() {
-            Ok(token) => token,
-            Err(denial) => return self.deny(&denial, Some(&policy)),
+        let reading = Reading { policy: &policy.compiled, head: &head, path: &path };
+        let body = match self.intake.read(&*self.edge.host, &reading) {
+            Some(body) => body,
+            // A newer policy wants to read what cannot come any more.
+            None if self.held.get() => return self.refuse(&Denial::busy(), &policy, Rpc::NONE, by_policy),
+            None => {
+                // From here on it waits for its own body, whose callback lets it go on.
+                self.waited.set(false);
+                return Flow::Pause;
+            }
         };
-        match self.edge.identify(&policy, token, now) {
+        if let (Body::TooLong, OverBodies::Refuse) = (&body, policy.compiled.bodies.over) {
+            let denial = Denial::body_too_large(policy.compiled.bodies.json_bytes_max);
+            return self.refuse(&denial, &policy, Rpc::NONE, by_policy);
+        }
+        let asked = match reading.price(body, &self.intake) {
+            Ok(asked) => asked,
+            Err(fault) => {
+                let rpc = Rpc { calls: fault.calls.as_ref(), fault: fault.code };
+                return self.refuse(&fault.denial, &policy, rpc, by_policy);
+            }
+        };
+        self.edge.metrics.unreadable(asked.unreadable);
+        let enforcement = asked.enforcement(&policy.compiled);
+        let calls = asked.calls;
+        let identity = match asked.auth {
+            Auth::None => return self.pass_public(None),
+            Auth::Optional if !head.has_token() => match self.edge.anonymous(&policy, &head) {
+                Some(identity) => Ok(identity),
+                None => return self.pass_public(None),
+            },
+            Auth::Required | Auth::Optional => match head.token() {
+                Ok(token) => self.edge.identify(&policy, token, now),
+                Err(denial) => return self.refuse(&denial, &policy, Rpc::of(calls.as_ref()), enforcement),
+            },
+        };
+        match identity {
             Ok(identity) => {
-                let identified = Rc::new(Identified { policy, identity, route });
+                let (bill, is_grpc) = (asked.bill, head.is_grpc);
+                let identified = Identified { policy, identity, bill, calls, enforcement, is_grpc };
+                let identified = Rc::new(identified);
                 *self.state.borrow_mut() = State::Identified(identified);
                 let valid = self.edge.lease_is_valid(now);
                 self.decide(now, Mode::Leased { valid })
@@ -134,7 +243,9 @@ impl Request {
             Err(fault @ TokenFault::UnknownKey { .. }) if self.edge.ask_for_keys(&policy, fault, now) => {
                 self.park(Cause::Key, now)
             }
-            Err(fault) => self.deny(&Denial::bad_token(fault), Some(&policy)),
+            Err(fault) => {
+                self.refuse(&Denial::bad_token(fault), &policy, Rpc::of(calls.as_ref()), enforcement)
+            }
         }
     }
 
@@ -144,14 +255,11 @@ impl Request {
             return Flow::Pause;
         };
         let mode = if self.edge.is_alone() { Mode::Alone } else { mode };
-        let outcome = self.edge.decide(&of, mode, now);
-        match outcome {
-            Ok(Outcome::Admit { reservation, tier, ratelimit }) => {
-                self.admit(of, reservation, &tier, ratelimit, mode)
-            }
-            Ok(Outcome::Deny(denial)) => self.deny(&denial, Some(&of.policy)),
-            Ok(Outcome::Ask) => self.park(Cause::Subject(of.identity.subject.clone()), now),
-            Err(_) => self.deny(&Denial::busy(), Some(&of.policy)),
+        match self.edge.decide(&of, mode, now) {
+            Ok(Decision::Admit { admitted, member }) => self.admit(of, *admitted, member, mode),
+            Ok(Decision::Deny(denial)) => self.refuse_identified(&denial, &of),
+            Ok(Decision::Ask(subject)) => self.park(Cause::Subject(subject), now),
+            Err(_) => self.refuse_identified(&Denial::busy(), &of),
         }
     }
 
@@ -163,60 +271,202 @@ impl Request {
         }
     }
 
+    /// Refuses an identified request, unless what holds for it is only shadowed.
+    pub fn refuse_identified(&self, denial: &Denial, of: &Identified) -> Flow {
+        self.refuse(denial, &of.policy, Rpc::of(of.calls.as_ref()), of.enforcement)
+    }
+
     /// Answers the request; the stream must be the current one.
-    pub fn deny(&self, denial: &Denial, policy: Option<&Policy>) -> Flow {
-        self.replace(State::Over);
+    pub fn deny(&self, denial: &Denial, policy: Option<&Policy>, rpc: Rpc<'_>) -> Flow {
+        let of = match self.replace(State::Over) {
+            State::Identified(of) => Some(of),
+            _ => None,
+        };
         self.edge.metrics.decided("deny", denial.code, &denial.tier);
-        denial.send(&*self.edge.host, policy.map(|policy| &policy.compiled));
+        let line = of.as_ref().filter(|_| denial.limit.is_some() || denial.feature.is_some());
+        let line = line.and_then(|of| of.bill.lines.get(denial.line));
+        let asker = Asker {
+            policy: policy.map(|policy| &policy.compiled),
+            route: line.map(|line| &*line.route),
+            subject: of.as_ref().map_or("", |of| &of.identity.subject),
+            calls: rpc.calls,
+            rpc_fault: rpc.fault,
+            refused: line.map(|line| &*line.calls),
+        };
+        answer::send(&*self.edge.host, denial, &asker);
         Flow::Pause
     }
 
-    /// The response headers are there: settle.
-    pub fn on_response_headers(&self) {
-        let State::Passed(passed) = self.replace(State::Over) else {
+    /// The response headers are there; `end` says that nothing follows them.
+    pub fn on_response_headers(&self, end: bool) {
+        let State::Passed(mut passed) = self.replace(State::Over) else {
             return;
         };
         let host = &*self.edge.host;
-        if !passed.reservation.is_empty()
-            && host.response_status().is_some_and(|status| passed.reservation.is_refunded(status))
-        {
-            self.edge.refund(&passed.of, &passed.reservation);
+        let charges = passed.of.bill.has_charges();
+        let waits = passed.waits_for_end();
+        let status = if waits || charges { host.response_status() } else { None };
+        answer::tell(host, &passed.fields);
+        if waits {
+            let routes = passed.of.bill.lines.iter().map(|line| &*line.route);
+            let bytes_max =
+                usize::try_from(passed.of.policy.compiled.bodies.json_bytes_max).unwrap_or(usize::MAX);
+            passed.watched = Some(Box::new(Watched::begin(host, status, routes, bytes_max)));
+            if end {
+                return self.finish(&mut passed);
+            }
+            self.replace(State::Passed(passed));
+        } else if status.is_some_and(|status| passed.reservations.is_refunded(status)) {
+            self.settle(&passed, status, &|_| None);
         }
-        if !passed.ratelimit.is_empty() {
-            host.set_response_header("ratelimit", &passed.ratelimit);
-            host.set_response_header("ratelimit-policy", passed.reservation.policy_header());
+    }
+
+    /// A part of the response's body passes.
+    pub fn on_response_body(&self, length: usize, end: bool) {
+        let State::Passed(mut passed) = self.replace(State::Over) else {
+            return;
+        };
+        if let Some(watched) = &mut passed.watched {
+            let bytes = watched.reads().then(|| self.edge.host.response_body(length));
+            watched.body(length, bytes.as_deref());
         }
+        if end {
+            return self.finish(&mut passed);
+        }
+        self.replace(State::Passed(passed));
+    }
+
+    /// The response's trailers are there: its body is through.
+    pub fn on_response_trailers(&self) {
+        let State::Passed(mut passed) = self.replace(State::Over) else {
+            return;
+        };
+        if let Some(watched) = &mut passed.watched {
+            watched.trailers(&*self.edge.host);
+        }
+        self.finish(&mut passed);
     }
 
     /// The stream is over, however it ended. What a request took that the upstream never answered stays charged: a caller
     /// must not get work for nothing by hanging up.
     pub fn on_log(&self) {
-        self.replace(State::Over);
+        if let State::Passed(mut passed) = self.replace(State::Over)
+            && passed.waits_for_end()
+        {
+            self.finish(&mut passed);
+        }
         self.edge.waiting.forget(self.stream);
     }
 
-    fn admit(
+    fn finish(&self, passed: &mut Passed) {
+        let unread = passed.watched.as_mut().map_or(0, |watched| watched.finish());
+        self.edge.metrics.unreadable(unread);
+        match &passed.watched {
+            Some(watched) => self.settle(passed, watched.status, &|amount| watched.amount(amount)),
+            None => self.settle(passed, None, &|_| None),
+        }
+    }
+
+    fn settle(
         &self,
-        of: Rc<Identified>,
-        reservation: Reservation,
-        tier: &CompiledTier,
-        ratelimit: String,
-        mode: Mode,
-    ) -> Flow {
+        passed: &Passed,
+        status: Option<u16>,
+        amount: &dyn Fn(&tollgate_policy::compile::Amount) -> Option<u64>,
+    ) {
+        let ending = Ending { status, request_bytes: self.intake.bytes(), amount };
+        self.edge.settle(&passed.of, &passed.reservations, &ending);
+    }
+
+    fn admit(&self, of: Rc<Identified>, admitted: Admitted, member: Option<Reservation>, mode: Mode) -> Flow {
         let host = &*self.edge.host;
+        let tier = admitted.tier.as_deref();
+        let tier_name = tier.map_or("", |tier| &tier.name);
         host.set_request_header("x-tollgate-subject", &of.identity.subject);
-        host.set_request_header("x-tollgate-tier", &tier.name);
-        if !tier.features_header.is_empty() {
+        host.set_request_header("x-tollgate-tier", tier_name);
+        if let Some(tier) = tier.filter(|tier| !tier.features_header.is_empty()) {
             host.set_request_header("x-tollgate-features", &tier.features_header);
         }
-        if mode == Mode::Debt {
-            host.set_request_header("x-tollgate-decision", "open");
-            self.edge.metrics.decided("open", "control-plane-unavailable", &tier.name);
-        } else {
-            self.edge.metrics.decided("allow", "within-limits", &tier.name);
+        for code in &admitted.shadow {
+            self.edge.metrics.decided("shadow", code, tier_name);
         }
-        self.edge.touch(&of.identity);
-        self.replace(State::Passed(Box::new(Passed { of, reservation, ratelimit })));
+        if !admitted.shadow.is_empty() {
+            host.set_request_header("x-tollgate-shadow", &admitted.shadow.join(","));
+        }
+        if !admitted.over.is_empty() {
+            host.set_request_header("x-tollgate-overage", &admitted.over.join(","));
+        }
+        match mode {
+            _ if admitted.bypass => {
+                host.set_request_header("x-tollgate-decision", "bypass");
+                self.edge.metrics.decided("allow", "bypass", tier_name);
+            }
+            Mode::Debt { .. } => {
+                host.set_request_header("x-tollgate-decision", "open");
+                self.edge.metrics.decided("open", "control-plane-unavailable", tier_name);
+            }
+            _ => self.edge.metrics.decided("allow", "within-limits", tier_name),
+        }
+        if of.bill.lines.iter().any(|line| line.route.reads_response()) {
+            // What the upstream compresses cannot be read.
+            host.remove_request_header("accept-encoding");
+        }
+        if of.policy.compiled.route_by_tier {
+            host.choose_route_again();
+        }
+        self.edge.touch(&of);
+        let tier = if admitted.size.is_some() { tier_name.to_owned() } else { String::new() };
+        let passed = Passed {
+            of,
+            reservations: Reservations { subject: admitted.reservation, member },
+            fields: admitted.fields,
+            size: admitted.size,
+            tier,
+            watched: None,
+        };
+        self.replace(State::Passed(Box::new(passed)));
+        match self.check_size() {
+            Flow::Continue => self.pass(),
+            refused => refused,
+        }
+    }
+
+    /// Holds the bytes that were seen of the body against the largest one allowed: a body may come without its length.
+    fn check_size(&self) -> Flow {
+        let bytes = self.intake.bytes();
+        let over = match &mut *self.state.borrow_mut() {
+            State::Passed(passed) => passed.size.take_if(|(limit, _)| bytes > limit.units),
+            _ => None,
+        };
+        let Some((limit, holds)) = over else { return Flow::Continue };
+        if holds != Enforcement::Enforce {
+            self.edge.metrics.decided("shadow", "size-exceeded", "");
+            return Flow::Continue;
+        }
+        let State::Passed(passed) = self.replace(State::Over) else { return Flow::Continue };
+        self.edge.undo(&passed.of, &passed.reservations);
+        let denial = Denial::too_large(&limit, &passed.tier, bytes);
+        let of = passed.of.clone();
+        self.replace(State::Identified(passed.of));
+        self.deny(&denial, Some(&of.policy), Rpc::of(of.calls.as_ref()))
+    }
+
+    /// Refuses a request, or lets it pass with a note where nothing is to be refused yet.
+    fn refuse(&self, denial: &Denial, policy: &Policy, rpc: Rpc<'_>, enforcement: Enforcement) -> Flow {
+        if enforcement != Enforcement::Shadow {
+            return self.deny(denial, Some(policy), rpc);
+        }
+        self.edge.metrics.decided("shadow", denial.code, &denial.tier);
+        self.pass_public(Some(denial.code))
+    }
+
+    /// Lets a request pass without a subject.
+    fn pass_public(&self, shadow: Option<&'static str>) -> Flow {
+        self.edge.host.set_request_header("x-tollgate-decision", "allow");
+        match shadow {
+            Some(code) => self.edge.host.set_request_header("x-tollgate-shadow", code),
+            None => self.edge.metrics.decided("allow", "public", ""),
+        }
+        self.replace(State::Over);
         self.pass()
     }
 
@@ -228,67 +478,39 @@ impl Request {
     }
 
     fn park(self: &Rc<Self>, cause: Cause, now: Now) -> Flow {
-        self.waited.set(true);
+        // A policy may ask for the body.
+        let flow = if cause == Cause::Policy { Flow::Pause } else { Flow::Hold };
         if self.edge.waiting.add(self, cause, now) {
+            self.waited.set(true);
+            self.held.set(flow == Flow::Hold);
             self.edge.wake_soon();
-            return Flow::Pause;
+            return flow;
         }
-        self.deny(&Denial::busy(), None)
+        match self.identified() {
+            Some(of) => self.refuse_identified(&Denial::busy(), &of),
+            None => self.deny(&Denial::busy(), None, Rpc::NONE),
+        }
     }
 
     fn replace(&self, state: State) -> State {
         std::mem::replace(&mut *self.state.borrow_mut(), state)
     }
+}
 
-    /// The question that the edge's asks are made of.
-    pub fn question<'a>(of: &'a Identified, edge: &Edge, now: Now) -> Question<'a> {
-        Question {
-            policy: &of.policy.compiled,
-            identity: &of.identity,
-            route: &of.route,
-            session: edge.session.id(),
-            now,
-        }
+impl Passed {
+    /// Whether the end of the response settles something, and not only its status.
+    fn waits_for_end(&self) -> bool {
+        self.reservations.waits_for_end() || (self.of.is_grpc && self.of.bill.has_charges())
     }
 }
 
-impl<'a> Parsed<'a> {
-    fn from(headers: &'a HeaderMap) -> Self {
-        let mut parsed = Self {
-            method: Cow::Borrowed(""),
-            path: Cow::Borrowed(""),
-            authorization: Authorization::None,
-            spoofed: Vec::new(),
-        };
-        for (name, value) in headers.iter() {
-            match name {
-                // Bytes that are not UTF-8 become U+FFFD, which no route and no method has, and no path may have.
-                b":method" => parsed.method = String::from_utf8_lossy(value),
-                b":path" => parsed.path = String::from_utf8_lossy(value),
-                b"authorization" => {
-                    parsed.authorization = match parsed.authorization {
-                        Authorization::None => Authorization::One(value),
-                        _ => Authorization::Several,
-                    }
-                }
-                _ if name.starts_with(OURS) => {
-                    parsed.spoofed.push(String::from_utf8_lossy(name).into_owned());
-                }
-                _ => {}
-            }
-        }
-        parsed
+impl Reservations {
+    fn waits_for_end(&self) -> bool {
+        self.subject.waits_for_end() || self.member.as_ref().is_some_and(Reservation::waits_for_end)
     }
 
-    /// The one bearer token (RFC 6750 2.1); the scheme's case does not matter (RFC 9110 11.1).
-    fn token(&self) -> Result<&'a [u8], Box<Denial>> {
-        match self.authorization {
-            Authorization::None => Err(Box::new(Denial::no_token())),
-            Authorization::One(value) => match value.split_at_checked(7) {
-                Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"Bearer ") => Ok(token.trim_ascii()),
-                _ => Err(Box::new(Denial::bad_authorization())),
-            },
-            Authorization::Several => Err(Box::new(Denial::bad_authorization())),
-        }
+    fn is_refunded(&self, status: u16) -> bool {
+        self.subject.is_refunded(status)
+            || self.member.as_ref().is_some_and(|member| member.is_refunded(status))
     }
 }

@@ -10,7 +10,9 @@ use tollgate_policy::lease::SessionId;
 use crate::host::{Host, Now};
 use crate::records::SWAPS_MAX;
 
-const KEY: &str = "tollgate.1.session";
+/// The version is that of the records' layout: a module that cannot read them must not go on in their session, whose units
+/// it would take for unused.
+const KEY: &str = "tollgate.2.session";
 
 /// A worker's copy of the session.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use tollgate_policy::lease::{Account, Record, SessionId};
+use tollgate_policy::lease::{Account, AccountKind, Record, SessionId};
 use tollgate_policy::wire::{SubjectAnswer, SubjectReport, SyncRequest, SyncResponse, WIRE_VERSION};
 
 use crate::edge::{Edge, InFlight};
@@ -18,15 +18,26 @@ pub const SYNC_SUBJECTS_MAX: usize = 500;
 /// A unit that was not needed for this long goes back, ms.
 const IDLE_MS: u64 = 10_000;
 
+/// A subject that has this many times the units which it used since the last report need not be reported soon.
+const ROOMY: u64 = 8;
+
 /// An account used within this time keeps half of what it is asked to give back, ms.
 const BUSY_MS: u64 = 1_000;
 
-/// One subject's part of a sync that is on its way.
-#[derive(Debug, Clone)]
-pub struct Told {
+/// The record of one report of a sync that is on its way.
+#[derive(Debug)]
+struct Told {
     subject: Rc<str>,
     born_ms: u64,
-    report: SubjectReport,
+    /// Its leases cover what it uses for long.
+    roomy: bool,
+}
+
+/// Reports, and the records that they are of.
+#[derive(Debug, Default)]
+struct Batch {
+    reports: Vec<SubjectReport>,
+    told: Vec<Told>,
 }
 
 /// Why subjects are reported.
@@ -45,9 +56,10 @@ pub enum Occasion {
 #[derive(Debug)]
 pub struct SyncInFlight {
     session: SessionId,
-    last: bool,
+    request: SyncRequest,
     occasion: Occasion,
     sent_ms: u64,
+    /// One for each report of the request.
     told: Vec<Told>,
 }
 
@@ -87,7 +99,7 @@ impl Edge {
         occasion: Occasion,
         prepare: &dyn Fn(&mut Record) -> Vec<u64>,
     ) -> Vec<Rc<str>> {
-        let mut by_session: BTreeMap<[u8; 16], Vec<Told>> = BTreeMap::new();
+        let mut by_session: BTreeMap<[u8; 16], Batch> = BTreeMap::new();
         let mut stuck = Vec::new();
         self.session.join(&*self.host);
         let current = self.session.id();
@@ -102,17 +114,21 @@ impl Edge {
                 let mut record = record.unwrap_or_else(|| Record::new(subject, current, now.mono_ms));
                 // Numbers of a session that was replaced are final: nothing is prepared, wanted or given back.
                 let more = if record.session == current { prepare(&mut record) } else { Vec::new() };
-                let mut report = record.report(|_| 0);
-                for (account, more) in report.accounts.iter_mut().zip(more) {
-                    account.want = account.want.saturating_add(more);
-                }
-                let told = Told { subject: subject.clone(), born_ms: record.born_ms, report };
+                let mut more = more.into_iter();
+                let report = record.report(|_| more.next().unwrap_or(0));
+                let roomy =
+                    occasion == Occasion::Regular && record.session == current && is_roomy(&record, now);
+                let told = Told { subject: subject.clone(), born_ms: record.born_ms, roomy };
                 let session = record.session;
                 let change = if known == Some(shape(&record)) { Change::Keep } else { Change::Put(record) };
-                (change, Some((session, told)))
+                (change, Some((session, told, report)))
             });
             match told {
-                Ok(Some((session, told))) => by_session.entry(session.0).or_default().push(told),
+                Ok(Some((session, told, report))) => {
+                    let batch = by_session.entry(session.0).or_default();
+                    batch.told.push(told);
+                    batch.reports.push(report);
+                }
                 Ok(None) => {}
                 Err(Stuck) => stuck.push(subject.clone()),
             }
@@ -121,32 +137,27 @@ impl Edge {
         // newest would report that one as over, and its units would be granted again while they are used.
         self.session.join(&*self.host);
         let current = self.session.id();
-        for (session, told) in by_session {
+        for (session, mut batch) in by_session {
             let session = SessionId(session);
-            for part in told.chunks(SYNC_SUBJECTS_MAX) {
-                self.dispatch_sync(session, session != current, occasion, part.to_vec(), now);
+            while !batch.told.is_empty() {
+                let at = batch.told.len().saturating_sub(SYNC_SUBJECTS_MAX);
+                let part = Batch { reports: batch.reports.split_off(at), told: batch.told.split_off(at) };
+                self.dispatch_sync(session, session != current, occasion, part, now);
             }
         }
         stuck
     }
 
-    /// Sends one sync; with no subjects it only keeps the session alive.
-    pub fn dispatch_sync(
-        &self,
-        session: SessionId,
-        last: bool,
-        occasion: Occasion,
-        told: Vec<Told>,
-        now: Now,
-    ) {
-        let request = SyncRequest {
-            version: WIRE_VERSION,
-            session: session.to_string(),
-            last,
-            subjects: told.iter().map(|told| told.report.clone()).collect(),
-        };
+    /// Sends a sync that only keeps the session alive.
+    pub fn send_heartbeat(&self, now: Now) {
+        self.dispatch_sync(self.session.id(), false, Occasion::Regular, Batch::default(), now);
+    }
+
+    fn dispatch_sync(&self, session: SessionId, last: bool, occasion: Occasion, batch: Batch, now: Now) {
+        let Batch { reports: subjects, told } = batch;
+        let request = SyncRequest { version: WIRE_VERSION, session: session.to_string(), last, subjects };
         let Ok(body) = serde_json::to_vec(&request) else { return };
-        let sync = SyncInFlight { session, last, occasion, sent_ms: now.mono_ms, told };
+        let sync = SyncInFlight { session, request, occasion, sent_ms: now.mono_ms, told };
         if !sync.is_urgent() {
             self.leader.borrow_mut().sends();
         }
@@ -160,37 +171,52 @@ impl Edge {
         response: &SyncResponse,
         now: Now,
     ) -> Vec<(Rc<str>, Effect)> {
-        if response.closed && !sync.last {
+        if response.closed && !sync.request.last {
             self.session.replace(&*self.host, sync.session);
             return sync.told.iter().map(|told| (told.subject.clone(), Effect::Again)).collect();
         }
-        if !sync.last {
+        if !sync.request.last {
             let until_ms = sync.sent_ms.saturating_add(response.lease_ttl_ms);
             self.session.extend(&*self.host, sync.session, until_ms);
         }
         let mut answers = response.subjects.iter();
-        let mut effect = |told: &Told| match answers.next() {
+        let mut effect = |told: &Told, report: &SubjectReport| match answers.next() {
             Some(answer) if *told.subject == *answer.subject => {
-                if sync.last {
-                    self.begin_anew(sync, told, now)
+                if sync.request.last {
+                    self.begin_anew(sync, told, report, now)
                 } else {
-                    self.merge(sync, told, answer, now)
+                    self.merge(sync, told, report, answer, now)
                 }
             }
             _ => Effect::Again,
         };
-        sync.told.iter().map(|told| (told.subject.clone(), effect(told))).collect()
+        let told = sync.told.iter().zip(&sync.request.subjects);
+        let mut leader = self.leader.borrow_mut();
+        let apply = |(told, report): (&Told, &SubjectReport)| {
+            let effect = effect(told, report);
+            if told.roomy && matches!(effect, Effect::Merged { gave_back: false, .. }) {
+                leader.slow_down(&told.subject, now);
+            }
+            (told.subject.clone(), effect)
+        };
+        told.map(apply).collect()
     }
 
-    fn merge(&self, sync: &SyncInFlight, told: &Told, answer: &SubjectAnswer, now: Now) -> Effect {
+    fn merge(
+        &self,
+        sync: &SyncInFlight,
+        told: &Told,
+        report: &SubjectReport,
+        answer: &SubjectAnswer,
+        now: Now,
+    ) -> Effect {
         let key = self.records.key(&told.subject);
         let merged = Records::update(&*self.host, &key, &told.subject, |record| {
             let Some(mut record) = record.filter(|r| r.session == sync.session && r.born_ms == told.born_ms)
             else {
                 return (Change::Keep, Effect::Again);
             };
-            // Counted from the moment of asking: what was free then may have gone since, never the other way round.
-            record.merge(&told.report, answer, sync.sent_ms);
+            record.merge(report, answer, sync.sent_ms, now.mono_ms);
             let mut gave_back = false;
             for answer in answer.accounts.iter().filter(|answer| answer.recall) {
                 let at = record.account(&answer.limit, answer.window);
@@ -198,11 +224,11 @@ impl Edge {
                     gave_back |= give_back_recalled(account, now);
                 }
             }
-            record.forget_told(&told.report, now.wall_ms);
+            record.forget_told(report, now.wall_ms);
             let pending = answer.accounts.iter().any(|account| account.pending);
             let effect = Effect::Merged { pending, gave_back };
             let unused = sync.occasion == Occasion::Unused;
-            if unused && record.is_told(&told.report) && record.is_idle(now.mono_ms) {
+            if unused && record.is_told(report) && record.is_idle(now.mono_ms) {
                 (Change::Remove, effect)
             } else {
                 (Change::Put(record), effect)
@@ -213,14 +239,14 @@ impl Edge {
 
     /// The final numbers of an old session have arrived: the record begins anew in the current one, unless something
     /// came in between that must be told first.
-    fn begin_anew(&self, sync: &SyncInFlight, told: &Told, now: Now) -> Effect {
+    fn begin_anew(&self, sync: &SyncInFlight, told: &Told, report: &SubjectReport, now: Now) -> Effect {
         let key = self.records.key(&told.subject);
         let session = self.session.id();
         let changed = Records::update(&*self.host, &key, &told.subject, |record| match record {
             Some(record)
                 if record.session == sync.session
                     && record.born_ms == told.born_ms
-                    && record.is_told(&told.report) =>
+                    && record.is_told(report) =>
             {
                 (Change::Put(Record::new(&told.subject, session, now.mono_ms)), ())
             }
@@ -237,9 +263,17 @@ fn shape(record: &Record) -> (usize, u64) {
     (record.accounts.len(), returned)
 }
 
+/// Whether each limit leaves many times what was used of it since the last report. What rests must have been expired.
+fn is_roomy(record: &Record, now: Now) -> bool {
+    record.accounts.iter().all(|account| {
+        let recent = account.taken.saturating_sub(account.told);
+        now.wall_ms >= account.window_end_ms || account.free() >= recent.saturating_mul(ROOMY)
+    })
+}
+
 /// Gives back what another edge needs: all that is idle, or half of it while this edge uses the account itself.
 fn give_back_recalled(account: &mut Account, now: Now) -> bool {
-    account.rest.expire(now.mono_ms);
+    account.settle(now.mono_ms);
     let free = account.free();
     let busy = now.mono_ms < account.used_at_ms.saturating_add(BUSY_MS);
     account.give_back(if busy { free.div_ceil(2) } else { free }) > 0
@@ -255,9 +289,10 @@ pub fn prepare_regular(record: &mut Record, now: Now) -> Vec<u64> {
             if account.window_end_ms <= now.wall_ms {
                 return 0;
             }
-            account.rest.expire(now.mono_ms);
+            account.settle(now.mono_ms);
             let recent = account.taken.saturating_sub(account.told);
-            if recent > 0 {
+            // Of a capacity nothing is kept in stock: what a killed edge held of it would stay charged.
+            if recent > 0 && account.kind != AccountKind::Capacity {
                 return recent.saturating_mul(2).saturating_sub(account.free());
             }
             if now.mono_ms >= account.used_at_ms.saturating_add(IDLE_MS) {

@@ -16,6 +16,7 @@ mod progress;
 mod test;
 mod tools;
 mod wasm;
+mod wasm_exports;
 mod workspace;
 
 #[derive(Parser)]

@@ -12,7 +12,7 @@ use crate::tools::{
     rust_target::{self, Target},
     wasm_bindgen,
 };
-use crate::workspace;
+use crate::{wasm_exports, workspace};
 
 /// What Envoy's V8 has and the target's baseline lacks.
 const RUSTFLAGS: &str = "-C target-feature=+simd128";
@@ -20,14 +20,15 @@ const RUSTFLAGS: &str = "-C target-feature=+simd128";
 /// Builds `target/tollgate-filter.wasm`.
 pub fn build_filter() -> Result<()> {
     let built = build(&["--lib"], "tollgate_filter.wasm")?;
-    publish(&built, &workspace::filter_wasm())
+    let module = std::fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    publish(&wasm_exports::prefer_own(&module)?, &workspace::filter_wasm())
 }
 
 /// Builds `target/noop-filter.wasm`, the benchmark's baseline.
 #[cfg(feature = "bench")]
 pub fn build_noop() -> Result<()> {
     let built = build(&["--example", "noop"], "examples/noop.wasm")?;
-    publish(&built, &workspace::noop_wasm())
+    publish(&std::fs::read(built)?, &workspace::noop_wasm())
 }
 
 /// Lints the filter as it is built for Envoy: other code than natively, behind `cfg`.
@@ -55,12 +56,11 @@ fn build(what: &[&str], file: &str) -> Result<PathBuf> {
     Ok(toolchain.target_dir().join(Target::Wasip1.triple()).join("filter").join(file))
 }
 
-fn publish(built: &Path, to: &Path) -> Result<()> {
+fn publish(module: &[u8], to: &Path) -> Result<()> {
     // Renamed into place, so that an Envoy that starts just now reads the old module or the new one.
     let next = to.with_extension("wasm.next");
-    let bytes = std::fs::copy(built, &next)
-        .with_context(|| format!("cannot copy {} to {}", built.display(), next.display()))?;
+    std::fs::write(&next, module).with_context(|| format!("cannot write {}", next.display()))?;
     std::fs::rename(&next, to).with_context(|| format!("cannot write {}", to.display()))?;
-    note(&format!("{} ({} KiB)", to.display(), bytes.div_ceil(1024)));
+    note(&format!("{} ({} KiB)", to.display(), module.len().div_ceil(1024)));
     Ok(())
 }

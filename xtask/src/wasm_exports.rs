@@ -1,0 +1,53 @@
+//! Gives the module's own callbacks the names that the proxy calls.
+//!
+//! The SDK defines each callback under the proxy's name, and a symbol can be defined once. So `filter/src/envoy.rs` exports
+//! its own as `tollgate:<name>`; here they take the place of the SDK's, which they call.
+
+use anyhow::{Context, Result, ensure};
+use wasm_encoder::{ExportKind, ExportSection, Module, RawSection};
+use wasmparser::{ExternalKind, Parser, Payload};
+
+/// Before the name of an export that is to replace another one.
+const OWN: &str = "tollgate:";
+
+/// The module with each export `tollgate:<name>` in the place of `<name>`.
+pub fn prefer_own(module: &[u8]) -> Result<Vec<u8>> {
+    let mut out = Module::new();
+    let mut replaced = 0;
+    for payload in Parser::new(0).parse_all(module) {
+        let payload = payload.context("the filter's module cannot be read")?;
+        if let Payload::ExportSection(reader) = &payload {
+            let exports = reader.clone().into_iter().collect::<Result<Vec<_>, _>>()?;
+            let own: Vec<&str> = exports.iter().filter_map(|export| export.name.strip_prefix(OWN)).collect();
+            let mut section = ExportSection::new();
+            for export in &exports {
+                let kind = match export.kind {
+                    ExternalKind::Func | ExternalKind::FuncExact => ExportKind::Func,
+                    ExternalKind::Table => ExportKind::Table,
+                    ExternalKind::Memory => ExportKind::Memory,
+                    ExternalKind::Global => ExportKind::Global,
+                    ExternalKind::Tag => ExportKind::Tag,
+                };
+                match export.name.strip_prefix(OWN) {
+                    Some(name) => {
+                        let there = exports.iter().any(|other| other.name == name);
+                        ensure!(there, "the module exports {OWN}{name} and no {name} that it could replace");
+                        section.export(name, kind, export.index);
+                        replaced += 1;
+                    }
+                    None if own.contains(&export.name) => {}
+                    None => {
+                        section.export(export.name, kind, export.index);
+                    }
+                }
+            }
+            out.section(&section);
+        } else if let Some((id, range)) = payload.as_section() {
+            let range = usize::try_from(range.start)?..usize::try_from(range.end)?;
+            let data = module.get(range).context("a section lies outside of the module")?;
+            out.section(&RawSection { id, data });
+        }
+    }
+    ensure!(replaced > 0, "the module exports no callback of its own under {OWN}");
+    Ok(out.finish())
+}
