@@ -100,12 +100,18 @@ impl Client {
         self.connection.as_mut().ok_or(io::ErrorKind::NotConnected.into())
     }
 
+    /// Reads the body that follows an answer's head. What came before an error is in the answer.
+    pub fn read_answer_body(&mut self, answer: &mut Answer) -> io::Result<()> {
+        if answer.status == 204 || answer.status == 304 {
+            return Ok(());
+        }
+        let connection = self.connection.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        answer.message.read_body(connection, true)
+    }
+
     fn read_answer(&mut self) -> io::Result<Option<Answer>> {
         let Some(mut answer) = self.read_answer_head()? else { return Ok(None) };
-        if answer.status != 204 && answer.status != 304 {
-            let connection = self.connection.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-            answer.message.read_body(connection, true)?;
-        }
+        self.read_answer_body(&mut answer)?;
         let last = |value: String| value.eq_ignore_ascii_case("close");
         if answer.header("connection").is_some_and(last) {
             self.connection = None;

@@ -1,4 +1,4 @@
-//! Envoy with the configuration that users copy, `envoy/tollgate.yaml`: only what is marked CHANGE there, and the admin
+//! Envoy with a configuration that users copy, mostly `envoy/tollgate.yaml`: only what is marked CHANGE there, and the admin
 //! port, is replaced. A test that changes more says so by `edit`.
 
 use std::path::{Path, PathBuf};
@@ -25,6 +25,7 @@ pub struct Options {
     gateway: u16,
     plugin: String,
     module: PathBuf,
+    shipped: &'static str,
     edits: Vec<(String, String)>,
     workers: u32,
 }
@@ -59,6 +60,7 @@ impl Options {
             gateway: 0,
             plugin,
             module: artefacts::filter_wasm(),
+            shipped: "envoy/tollgate.yaml",
             edits: Vec::new(),
             workers: 2,
         }
@@ -72,6 +74,11 @@ impl Options {
     /// Another plugin configuration, whatever it is. One line.
     pub fn plugin(self, plugin: String) -> Self {
         Self { plugin, ..self }
+    }
+
+    /// Another of the shipped configurations.
+    pub fn shipped(self, shipped: &'static str) -> Self {
+        Self { shipped, ..self }
     }
 
     /// Another module in place of the filter.
@@ -89,6 +96,17 @@ impl Options {
         Self { workers, ..self }
     }
 
+    /// With an application that speaks HTTP/2.
+    pub fn http2(self) -> Self {
+        let options = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+        let http2 =
+            format!("{{\"@type\": {options}, explicit_http_config: {{http2_protocol_options: {{}}}}}}");
+        let name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+        let cluster = "  - name: application\n    type: STRICT_DNS\n";
+        let with = format!("{cluster}    typed_extension_protocol_options: {{{name}: {http2}}}\n");
+        self.edit(cluster, &with)
+    }
+
     /// With this text of the shipped configuration replaced.
     pub fn edit(mut self, from: &str, to: &str) -> Self {
         self.edits.push((from.to_owned(), to.to_owned()));
@@ -97,7 +115,7 @@ impl Options {
 
     /// The configuration, from the shipped one.
     pub fn render(&self) -> String {
-        let config = artefacts::shipped("envoy/tollgate.yaml");
+        let config = artefacts::shipped(self.shipped);
         let config = replace_once(&config, "port_value: 9901}", "port_value: 0}");
         let config = replace_once(&config, "{address: 0.0.0.0, ", "{address: 127.0.0.1, ");
         let config = change_port(&config, "where clients connect", self.gateway);
@@ -106,7 +124,7 @@ impl Options {
         let module = self.module.display().to_string();
         let config = replace_once(&config, "/etc/envoy/tollgate-filter.wasm", &module);
         let plugin = config.lines().find(|line| line.trim_start().starts_with(r#"{"control_plane": "#));
-        let plugin = plugin.expect("envoy/tollgate.yaml configures the plugin").trim_start().to_owned();
+        let plugin = plugin.expect("the configuration has the plugin's").trim_start().to_owned();
         let config = replace_once(&config, &plugin, &self.plugin);
         self.edits.iter().fold(config, |config, (from, to)| replace_once(&config, from, to))
     }
@@ -263,7 +281,7 @@ fn find_ports(admin_file: &Path) -> Option<(u16, u16)> {
 }
 
 fn replace_once(config: &str, from: &str, to: &str) -> String {
-    assert_eq!(config.matches(from).count(), 1, "envoy/tollgate.yaml has this once: {from}");
+    assert_eq!(config.matches(from).count(), 1, "the shipped configuration has this once: {from}");
     config.replace(from, to)
 }
 
@@ -271,7 +289,7 @@ fn replace_once(config: &str, from: &str, to: &str) -> String {
 fn change_port(config: &str, mark: &str, port: u16) -> String {
     let mark = format!("# CHANGE: {mark}");
     let marked = config.lines().find(|line| line.ends_with(&mark));
-    let line = marked.unwrap_or_else(|| panic!("envoy/tollgate.yaml has a line marked {mark}"));
+    let line = marked.unwrap_or_else(|| panic!("the shipped configuration has a line marked {mark}"));
     let (before, after) = line.split_once("port_value: ").expect("it has a port");
     let (_, after) = after.split_once('}').expect("it has a port");
     replace_once(config, line, &format!("{before}port_value: {port}}}{after}"))

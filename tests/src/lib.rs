@@ -9,6 +9,7 @@ pub mod client;
 pub mod control_plane;
 pub mod envoy;
 pub mod http;
+pub mod http2;
 pub mod policy;
 pub mod port;
 pub mod process;

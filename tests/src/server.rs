@@ -26,19 +26,24 @@ impl Server {
         port: u16,
         handle: impl Fn(&Message, &mut Responder) -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {
+        Self::start_connections(port, move |stream| serve(stream, &handle))
+    }
+
+    /// Listens on this port, and leaves each connection to `serve`.
+    pub fn start_connections(port: u16, serve: impl Fn(&TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
         let port = listener.local_addr().expect("it listens").port();
         let server = Self { port, stopped: Arc::default(), open: Arc::default() };
         let (stopped, open) = (server.stopped.clone(), server.open.clone());
-        let handle: Arc<Handler> = Arc::new(handle);
+        let serve = Arc::new(serve);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 if stopped.load(Ordering::SeqCst) {
                     return;
                 }
                 open.lock().unwrap_or_else(PoisonError::into_inner).extend(stream.try_clone());
-                let handle = handle.clone();
-                std::thread::spawn(move || serve(&stream, &*handle));
+                let serve = serve.clone();
+                std::thread::spawn(move || serve(&stream));
             }
         });
         server
@@ -82,6 +87,11 @@ impl Responder {
         bytes.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
         bytes.extend_from_slice(body);
         self.0.write_all(&bytes)
+    }
+
+    /// Sends these bytes as they are.
+    pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
     }
 
     /// Answers with JSON.

@@ -64,6 +64,11 @@ impl Token {
         Self { key: Key::Rs256, header: Header::new(Algorithm::RS256), claims }.key(Key::Rs256)
     }
 
+    /// With these claims, and a good signature by RS256.
+    pub fn with_claims(claims: Value) -> Self {
+        Self { claims, ..Self::of("") }
+    }
+
     /// Signed with this key, and naming it.
     pub fn key(mut self, key: Key) -> Self {
         self.key = key;

@@ -37,6 +37,8 @@ fn the_shipped_configurations_are_valid_and_load_the_module_from_a_file() {
     let rendered = Options::connected(1, 1).render();
     assert!(rendered.contains("code: {local: {filename: "), "{rendered}");
     Options::validate(&scene.write("tollgate.yaml", rendered)).unwrap_or_else(|said| panic!("{said}"));
+    let bandwidth = Options::connected(1, 1).shipped("envoy/bandwidth.yaml").render();
+    Options::validate(&scene.write("bandwidth.yaml", bandwidth)).unwrap_or_else(|said| panic!("{said}"));
     let module = artefacts::filter_wasm().display().to_string();
     let quickstart = artefacts::shipped("examples/quickstart/envoy.yaml");
     let quickstart =
@@ -214,14 +216,14 @@ fn generous_control_plane(policy: Value) -> (Server, Calls) {
         let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
         let account = |account: &Value| {
             let mut account = account.clone();
-            account["granted"] = account["want"].clone();
+            account["granted"] = json!(account["want"].as_u64().unwrap_or(0));
             account["unleased"] = json!(0);
             account
         };
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
         let subject = |subject: &Value| {
             let accounts: Vec<Value> = list(&subject["accounts"]).iter().map(account).collect();
-            json!({"subject": subject["subject"], "subscription_revision": 0, "accounts": accounts})
+            json!({"subject": subject["subject"], "revision": 0, "entitlements": {}, "accounts": accounts})
         };
         let subjects: Vec<Value> = list(&body["subjects"]).iter().map(subject).collect();
         let now_ms = token::now_s() * 1_000;

@@ -94,7 +94,8 @@ fn a_denial_says_when_to_come_back_in_fields_that_parse() {
     }
     let body: Value = serde_json::from_slice(&answer.body).unwrap();
     let told = json!({
-        "type": "about:blank#rate-exceeded", "title": "Too many requests in a short time", "status": 429,
+        "type": "https://iana.org/assignments/http-problem-types#quota-exceeded", "violated-policies": ["burst"],
+        "used": 2, "needed": 1, "title": "Too many requests in a short time", "status": 429,
         "detail": "The plan free allows 2 per 1m (burst), and they are used. Try again in 53 s.",
         "code": "rate-exceeded", "limit": "burst", "maximum": 2, "per": "1m", "tier": "free",
         "retry_after_s": 53, "upgrade_url": "https://example.com/pricing",
@@ -260,4 +261,32 @@ fn subjects_that_were_only_refused_are_forgotten_too() {
     assert_eq!(w.proxies[0].records(), 20);
     w.run(1_300_000);
     assert_eq!(w.proxies[0].records(), 0);
+}
+
+#[test]
+fn subjects_of_one_tier_share_limits_but_for_what_is_their_own() {
+    let mut w = world(&daily(5));
+    let mut own = subscription("free");
+    own.overrides.insert("calls.day".to_owned(), tollgate_policy::document::Maximum::Units(7));
+    w.plane.subscribe("user:bob", Some(own.clone()));
+    own.expires_at_ms = Some(w.now_ms() + 5_000);
+    w.plane.subscribe("user:carol", Some(own));
+    let mut shown = |user: &str| {
+        let sending = w.ask(0, user, "/x");
+        w.run(100);
+        assert!(w.has_passed(sending), "{user}");
+        w.upstream(sending, 200)["ratelimit-policy"].clone()
+    };
+    let first: Vec<String> = ["alice", "bob", "carol", "dave"].map(&mut shown).into();
+    assert_eq!(
+        first,
+        [r#""calls.day";q=5"#, r#""calls.day";q=7"#, r#""calls.day";q=7"#, r#""calls.day";q=5"#]
+    );
+    w.run(5_000);
+    let mut shown = |user: &str| {
+        let sending = w.ask(0, user, "/x");
+        w.upstream(sending, 200)["ratelimit-policy"].clone()
+    };
+    assert_eq!(shown("carol"), r#""calls.day";q=5"#, "hers is over");
+    assert_eq!(shown("bob"), r#""calls.day";q=7"#);
 }

@@ -9,8 +9,10 @@ mod world;
 mod denials;
 mod limits;
 mod loss;
+mod pace;
 mod policies;
 mod random;
+mod table;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tollgate_policy::compile::CompiledPolicy;
-use tollgate_policy::document::PolicyDocument;
-use tollgate_policy::lease::{Book, Terms};
-use tollgate_policy::subscription::Subscription;
+use tollgate_policy::document::{PolicyDocument, Scope};
+use tollgate_policy::lease::{Book, Terms, Things, apply_things};
+use tollgate_policy::subject::organization_of;
+use tollgate_policy::subscription::{Entitlements, Subscription};
 use tollgate_policy::wire::{
     PolicyBundle, SubjectAnswer, SyncRequest, SyncResponse, WIRE_VERSION, WatchResponse,
 };
@@ -20,8 +21,11 @@ pub const WATCH_MS: u64 = 25_000;
 #[derive(Default)]
 struct Row {
     book: Book,
-    subscription: Option<Subscription>,
+    entitlements: Entitlements,
     revision: u64,
+    things: Things,
+    /// The last event that was heard, by session.
+    things_seq: BTreeMap<String, u64>,
     claim: Option<String>,
 }
 
@@ -89,7 +93,14 @@ impl Plane {
 
     pub fn subscribe(&mut self, subject: &str, subscription: Option<Subscription>) {
         let row = self.rows.entry(subject.to_owned()).or_default();
-        row.subscription = subscription;
+        row.entitlements.subscription = subscription;
+        row.revision += 1;
+        self.changes.push((subject.to_owned(), None));
+    }
+
+    pub fn bypass(&mut self, subject: &str, until_ms: i64) {
+        let row = self.rows.entry(subject.to_owned()).or_default();
+        row.entitlements.bypass_until_ms = Some(until_ms);
         row.revision += 1;
         self.changes.push((subject.to_owned(), None));
     }
@@ -155,6 +166,11 @@ impl Plane {
                 let entry = ledger.entry((id.clone(), usage.hour)).or_default();
                 *entry = (entry.0.max(usage.taken), entry.1.max(usage.freed));
             }
+            // Limits of each member come from what its organisation has.
+            let organization = organization_of(&report.subject);
+            let scope = if organization.is_some() { Scope::Member } else { Scope::Subject };
+            let payer = organization.as_ref().and_then(|name| self.rows.get(name));
+            let payer = payer.map(|row| (row.entitlements.subscription.clone(), row.claim.clone()));
             let row = self.rows.entry(report.subject.clone()).or_default();
             let mut accounts = Vec::new();
             if was_closed {
@@ -164,18 +180,28 @@ impl Plane {
                 row.book.settle(id, &report.accounts, true);
             } else {
                 row.claim.clone_from(&report.tier_claim);
-                let terms =
-                    Terms::of(&self.compiled, row.subscription.as_ref(), row.claim.as_deref(), now_ms);
+                let own = (row.entitlements.subscription.clone(), row.claim.clone());
+                let (subscription, claim) =
+                    if organization.is_some() { payer.unwrap_or_default() } else { own };
+                let terms = Terms::of(&self.compiled, subscription.as_ref(), claim.as_deref(), scope, now_ms);
+                let heard_seq = row.things_seq.entry(id.clone()).or_default();
+                let applied = apply_things(&mut row.things, *heard_seq, &report.things);
+                *heard_seq = applied.seq;
+                for (meter, units) in applied.released {
+                    row.book.release(&terms, &meter, units, now_ms);
+                }
                 let answer = row.book.sync(id, &report.accounts, &terms, now_ms);
                 let told = answer.recalled.into_iter().map(|other| (report.subject.clone(), Some(other)));
                 self.changes.extend(told);
                 accounts = answer.accounts;
             }
             row.book.prune(now_ms);
+            let things_seq = row.things_seq.get(id).copied().unwrap_or(0);
             subjects.push(SubjectAnswer {
                 subject: report.subject.clone(),
-                subscription: row.subscription.clone(),
-                subscription_revision: row.revision,
+                entitlements: (!report.has_entitlements(row.revision)).then(|| row.entitlements.clone()),
+                revision: row.revision,
+                things_seq,
                 accounts,
             });
         }

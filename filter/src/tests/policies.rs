@@ -192,3 +192,38 @@ fn a_secret_in_a_wrong_place_of_the_configuration_is_not_logged() {
         alone(&configuration);
     }
 }
+
+#[test]
+fn a_bypass_lets_pass_until_it_ends_and_not_longer() {
+    let mut w = world(&daily(2));
+    assert_eq!(w.admitted(&[0, 1], "alice", "/x", 5).0, 2);
+    let end_ms = w.now_ms() + 60_000;
+    w.plane.bypass("user:alice", end_ms);
+    w.run(1_000);
+    assert_eq!(w.admitted(&[0, 1], "alice", "/x", 5).0, 5);
+    let sending = w.ask(0, "alice", "/export");
+    w.run(100);
+    assert!(w.has_passed(sending), "features are not looked at either");
+    let decision = w.look(sending, |stream| {
+        stream.headers.iter().find(|(name, _)| name == "x-tollgate-decision").map(|(_, value)| value.clone())
+    });
+    assert_eq!(decision.as_deref(), Some(&b"bypass"[..]));
+    w.upstream(sending, 200);
+    w.run(60_000);
+    assert_eq!(w.admitted(&[0, 1], "alice", "/x", 5).0, 0);
+    assert_eq!(w.plane.billed("user:alice", "calls"), 8, "what passed is counted all the same");
+}
+
+#[test]
+fn the_route_is_chosen_again_by_the_tier_where_the_policy_says_so() {
+    let mut policy = daily(5);
+    for (says, expected) in [(false, None), (true, Some("free".to_owned()))] {
+        policy["route_by_tier"] = json!(says);
+        let mut w = world(&policy);
+        for user in ["alice", "alice"] {
+            let sending = w.ask(0, user, "/x");
+            assert_eq!(w.settle(sending, 200), "pass");
+            assert_eq!(w.look(sending, |stream| stream.routed_by.clone()), expected);
+        }
+    }
+}

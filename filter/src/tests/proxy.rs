@@ -7,6 +7,9 @@ use std::rc::Rc;
 use crate::headers::HeaderMap;
 use crate::host::{Call, CallRefused, Cas, CasMismatch, Host, Level, Now};
 
+/// Where all clients are, as the proxy sees them.
+pub const CLIENT: &str = "127.0.0.1:40000";
+
 /// What all workers of one proxy share.
 pub struct Proxy {
     pub mono_ms: Rc<Cell<u64>>,
@@ -39,7 +42,7 @@ impl Proxy {
 
 /// Whether a key is that of a bucket of records.
 pub fn is_bucket(key: &str) -> bool {
-    key.strip_prefix("tollgate.1.")
+    key.strip_prefix("tollgate.2.")
         .is_some_and(|rest| rest.len() == 4 && u16::from_str_radix(rest, 16).is_ok())
 }
 
@@ -47,12 +50,42 @@ pub fn is_bucket(key: &str) -> bool {
 #[derive(Default)]
 pub struct Stream {
     pub headers: Vec<(String, Vec<u8>)>,
+    pub request: Body,
     pub status: Option<u16>,
     pub response_headers: BTreeMap<String, String>,
+    pub response: Body,
+    pub response_trailers: BTreeMap<String, String>,
     pub answer: Option<Answer>,
     pub resumed: bool,
+    /// The proxy keeps what comes of the body until it goes on, and only then shows it to the filter.
+    pub stopped: bool,
     /// When it went on, monotonic ms.
     pub resumed_at_ms: u64,
+    /// The tier that the route was chosen by, where the filter had it chosen again.
+    pub routed_by: Option<String>,
+}
+
+/// A message's body, as the proxy hands it from chunk to chunk.
+#[derive(Debug, Default)]
+pub struct Body {
+    /// What came and was not let on yet: the filter sees all of it, and not what went on before.
+    pub held: Vec<u8>,
+    /// What went on.
+    pub passed: Vec<u8>,
+    /// The last chunk has come.
+    pub ended: bool,
+}
+
+impl Body {
+    pub fn arrive(&mut self, chunk: &[u8], last: bool) {
+        assert!(!self.ended, "a chunk comes after the last one");
+        self.held.extend_from_slice(chunk);
+        self.ended = last;
+    }
+
+    pub fn pass(&mut self) {
+        self.passed.append(&mut self.held);
+    }
 }
 
 /// What the filter answered by itself.
@@ -170,6 +203,26 @@ impl Host for Worker {
         self.stream(|stream| stream.headers.retain(|(other, _)| other != name));
     }
 
+    fn request_body(&self, length: usize) -> Vec<u8> {
+        self.stream(|stream| stream.request.held.get(..length).expect("so much is held").to_vec())
+    }
+
+    fn client_address(&self) -> Option<String> {
+        Some(CLIENT.to_owned())
+    }
+
+    fn response_header(&self, name: &str) -> Option<Vec<u8>> {
+        self.stream(|stream| stream.response_headers.get(name).map(|value| value.clone().into_bytes()))
+    }
+
+    fn response_trailer(&self, name: &str) -> Option<Vec<u8>> {
+        self.stream(|stream| stream.response_trailers.get(name).map(|value| value.clone().into_bytes()))
+    }
+
+    fn response_body(&self, length: usize) -> Vec<u8> {
+        self.stream(|stream| stream.response.held.get(..length).expect("so much has come").to_vec())
+    }
+
     fn response_status(&self) -> Option<u16> {
         self.stream(|stream| stream.status)
     }
@@ -183,7 +236,9 @@ impl Host for Worker {
 
     fn respond(&self, status: u16, headers: &[(&str, &str)], body: &[u8]) {
         self.stream(|stream| {
-            assert!(stream.answer.is_none() && !stream.resumed, "a request is answered twice");
+            assert!(stream.answer.is_none() && stream.status.is_none(), "a request is answered twice");
+            // The upstream has not got all of it, and gets no more.
+            stream.resumed = false;
             let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
             stream.answer = Some(Answer { status, headers: headers.collect(), body: body.to_vec() });
         });
@@ -197,7 +252,19 @@ impl Host for Worker {
         self.stream(|stream| {
             assert!(stream.answer.is_none() && !stream.resumed, "a request goes on twice");
             stream.resumed = true;
+            stream.request.pass();
             stream.resumed_at_ms = self.proxy.mono_ms.get();
+            if !stream.stopped {
+                stream.request.pass();
+            }
+        });
+    }
+
+    fn choose_route_again(&self) {
+        self.stream(|stream| {
+            assert!(!stream.resumed, "a route is chosen for a request that has gone on");
+            let tier = stream.headers.iter().find(|(name, _)| name == "x-tollgate-tier");
+            stream.routed_by = tier.map(|(_, tier)| String::from_utf8_lossy(tier).into_owned());
         });
     }
 

@@ -137,6 +137,10 @@ impl World {
 
     /// Sends a request; pseudo-headers included.
     pub fn send(&mut self, worker: usize, headers: Vec<(String, Vec<u8>)>) -> Sending {
+        let announces = |(name, value): &(String, Vec<u8>)| {
+            name == "transfer-encoding" || (name == "content-length" && value != b"0")
+        };
+        let has_body = headers.iter().any(announces);
         let seat = &mut self.seats[worker];
         let stream = seat.next_stream;
         seat.next_stream += 1;
@@ -144,7 +148,7 @@ impl World {
         seat.host.current.set(stream);
         let request = Request::new(seat.edge.clone().unwrap(), stream);
         seat.requests.insert(stream, request.clone());
-        let flow = request.on_request_headers();
+        let flow = request.on_request_headers(!has_body);
         let mut streams = seat.host.streams.borrow_mut();
         let seen = streams.get_mut(&stream).unwrap();
         match flow {
@@ -153,7 +157,10 @@ impl World {
                 seen.resumed = true;
                 seen.resumed_at_ms = self.mono_ms.get();
             }
-            Flow::Pause => assert!(!seen.resumed, "a request goes on before it waits"),
+            Flow::Pause | Flow::Hold => {
+                assert!(!seen.resumed, "a request goes on before it waits");
+                seen.stopped = flow == Flow::Hold;
+            }
         }
         drop(streams);
         self.pump();
@@ -162,6 +169,10 @@ impl World {
 
     pub fn look<T>(&self, of: Sending, look: impl FnOnce(&Stream) -> T) -> T {
         look(&self.seats[of.worker].host.streams.borrow()[&of.stream])
+    }
+
+    fn change(&mut self, of: Sending, change: impl FnOnce(&mut Stream)) {
+        change(self.seats[of.worker].host.streams.borrow_mut().get_mut(&of.stream).unwrap());
     }
 
     pub fn answer(&self, of: Sending) -> Option<Answer> {
@@ -176,17 +187,77 @@ impl World {
         self.look(of, |stream| !stream.resumed && stream.answer.is_none())
     }
 
-    /// The upstream answers with its headers; returns those that the filter set.
-    pub fn upstream(&mut self, of: Sending, status: u16) -> BTreeMap<String, String> {
-        let seat = &self.seats[of.worker];
-        seat.host.streams.borrow_mut().get_mut(&of.stream).unwrap().status = Some(status);
-        seat.host.current.set(of.stream);
-        if let Some(request) = seat.requests.get(&of.stream) {
-            request.on_response_headers();
+    /// The next chunk of the request's body, which goes on with a request that has.
+    pub fn request_body(&mut self, of: Sending, chunk: &[u8], last: bool) {
+        self.change(of, |stream| stream.request.arrive(chunk, last));
+        if self.look(of, |stream| stream.stopped) {
+            return;
         }
+        self.show_body(of, last);
+    }
+
+    /// Shows the filter what has come of a request's body.
+    fn show_body(&mut self, of: Sending, last: bool) {
+        let seat = &self.seats[of.worker];
+        seat.host.current.set(of.stream);
+        let request = seat.requests.get(&of.stream).cloned();
+        let length = self.look(of, |stream| stream.request.held.len());
+        let flow = request.map_or(Flow::Continue, |request| request.on_request_body(length, last));
+        if flow == Flow::Continue {
+            let now_ms = self.mono_ms.get();
+            self.change(of, |stream| {
+                if !stream.resumed && stream.answer.is_none() {
+                    stream.resumed = true;
+                    stream.resumed_at_ms = now_ms;
+                }
+                stream.request.pass();
+            });
+        }
+        self.pump();
+    }
+
+    /// The request's head was all of it.
+    pub fn request_has_no_body(&mut self, of: Sending) {
+        self.change(of, |stream| stream.request.ended = true);
+    }
+
+    /// The upstream answers with its headers and no body; returns those that the filter set.
+    pub fn upstream(&mut self, of: Sending, status: u16) -> BTreeMap<String, String> {
+        self.response_head(of, status, BTreeMap::new(), true);
         let headers = self.look(of, |stream| stream.response_headers.clone());
         self.end(of);
         headers
+    }
+
+    /// The upstream answers with its head, or the proxy does because the upstream does not.
+    pub fn response_head(&mut self, of: Sending, status: u16, headers: BTreeMap<String, String>, end: bool) {
+        self.change(of, |stream| {
+            stream.status = Some(status);
+            stream.response_headers = headers;
+        });
+        self.in_stream(of, |request| request.on_response_headers(end));
+    }
+
+    /// The next chunk of the response's body.
+    pub fn response_body(&mut self, of: Sending, chunk: &[u8], last: bool) {
+        self.change(of, |stream| stream.response.arrive(chunk, last));
+        self.in_stream(of, |request| request.on_response_body(chunk.len(), last));
+        self.change(of, |stream| stream.response.pass());
+    }
+
+    /// What follows the response's body; its last chunk was not the end.
+    pub fn response_trailers(&mut self, of: Sending, trailers: BTreeMap<String, String>) {
+        self.change(of, |stream| stream.response_trailers = trailers);
+        self.in_stream(of, |request| request.on_response_trailers());
+    }
+
+    fn in_stream(&mut self, of: Sending, act: impl FnOnce(&Request)) {
+        let seat = &self.seats[of.worker];
+        seat.host.current.set(of.stream);
+        if let Some(request) = seat.requests.get(&of.stream) {
+            act(request);
+        }
+        self.pump();
     }
 
     /// The stream is over.
@@ -246,8 +317,25 @@ impl World {
         }
     }
 
+    /// Bodies of requests that were stopped and go on.
+    fn release(&mut self) {
+        for worker in 0..self.seats.len() {
+            let mut gone_on = Vec::new();
+            for (stream, seen) in self.seats[worker].host.streams.borrow_mut().iter_mut() {
+                if seen.stopped && seen.resumed {
+                    seen.stopped = false;
+                    if !seen.request.held.is_empty() || seen.request.ended {
+                        gone_on.push((Sending { worker, stream: *stream }, seen.request.ended));
+                    }
+                }
+            }
+            gone_on.into_iter().for_each(|(of, last)| self.show_body(of, last));
+        }
+    }
+
     /// Takes what the workers sent.
     fn pump(&mut self) {
+        self.release();
         let now_ms = self.mono_ms.get();
         for (worker, seat) in self.seats.iter().enumerate() {
             for sent in seat.host.outbox.borrow_mut().drain(..) {
