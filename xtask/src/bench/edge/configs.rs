@@ -27,12 +27,24 @@ pub enum Subject {
     TollgateOne,
     /// Tollgate with a control plane, 10,000 callers.
     TollgateMany,
+    /// Tollgate with a control plane, a route with one limit.
+    TollgateOneLimit,
+    /// Tollgate with a control plane, a route with three limits on two meters.
+    TollgateThreeLimits,
 }
 
 impl Subject {
     /// All, in the order of each round.
-    pub const ALL: [Self; 6] =
-        [Self::NoFilter, Self::Noop, Self::Native, Self::NativeCached, Self::TollgateOne, Self::TollgateMany];
+    pub const ALL: [Self; 8] = [
+        Self::NoFilter,
+        Self::Noop,
+        Self::Native,
+        Self::NativeCached,
+        Self::TollgateOne,
+        Self::TollgateMany,
+        Self::TollgateOneLimit,
+        Self::TollgateThreeLimits,
+    ];
 
     /// For people.
     pub fn name(self) -> &'static str {
@@ -43,6 +55,8 @@ impl Subject {
             Self::NativeCached => "jwt_authn (cache) + local_ratelimit",
             Self::TollgateOne => "Tollgate, 1 subject",
             Self::TollgateMany => "Tollgate, 10,000 subjects",
+            Self::TollgateOneLimit => "Tollgate, 1 limit",
+            Self::TollgateThreeLimits => "Tollgate, 3 limits on 2 meters",
         }
     }
 
@@ -58,7 +72,19 @@ impl Subject {
 
     /// Whether it needs a control plane.
     pub fn is_tollgate(self) -> bool {
-        matches!(self, Self::TollgateOne | Self::TollgateMany)
+        matches!(
+            self,
+            Self::TollgateOne | Self::TollgateMany | Self::TollgateOneLimit | Self::TollgateThreeLimits
+        )
+    }
+
+    /// What its requests ask for: the policy's routes differ in their limits.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::TollgateOneLimit => "/v1/pages/7",
+            Self::TollgateThreeLimits => "/v1/files/7",
+            _ => "/v1/items/7",
+        }
     }
 }
 
@@ -79,9 +105,10 @@ pub fn render(subject: Subject, places: &Places) -> String {
         Subject::Noop => vec![wasm("noop", places.noop_wasm, "")],
         Subject::Native => vec![jwt_authn(places.jwks, false), local_ratelimit()],
         Subject::NativeCached => vec![jwt_authn(places.jwks, true), local_ratelimit()],
-        Subject::TollgateOne | Subject::TollgateMany => {
-            vec![tollgate(&connected(), places.filter_wasm)]
-        }
+        Subject::TollgateOne
+        | Subject::TollgateMany
+        | Subject::TollgateOneLimit
+        | Subject::TollgateThreeLimits => vec![tollgate(&connected(), places.filter_wasm)],
     };
     render_filters(&filters, subject.is_tollgate(), places)
 }
@@ -184,13 +211,19 @@ pub fn policy(jwks: &Value) -> String {
     let policy = json!({
         "version": 1,
         "issuers": [{"issuer": ISSUER, "audiences": [AUDIENCE], "keys": {"jwks": jwks}}],
-        "meters": {"api_calls": {}},
+        "meters": {"api_calls": {}, "pages": {}, "bytes": {}},
         "tiers": {"free": {"limits": [
             {"meter": "api_calls", "quota": UNITS, "per": "month"},
             {"meter": "api_calls", "rate": UNITS, "per": "60s"},
+            {"meter": "pages", "quota": UNITS, "per": "month"},
+            {"meter": "bytes", "quota": UNITS, "per": "month"},
         ]}},
         "default_tier": "free",
-        "routes": [{"name": "items", "path": "/v1/items/{id}", "charges": {"api_calls": 1}}],
+        "routes": [
+            {"name": "items", "path": "/v1/items/{id}", "charges": {"api_calls": 1}},
+            {"name": "pages", "path": "/v1/pages/{id}", "charges": {"pages": 1}},
+            {"name": "files", "path": "/v1/files/{id}", "charges": {"api_calls": 1, "bytes": 100}},
+        ],
     });
     policy.to_string()
 }

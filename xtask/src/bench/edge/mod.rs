@@ -123,7 +123,8 @@ impl Rig {
         let service = Service::start(&name, serve, &dir.join(format!("{name}.log")))?;
 
         let tokens = tokens.get(..subject.callers()).context("too few tokens")?;
-        let requests = Arc::new(tokens.iter().map(|token| load::request(token)).collect::<Vec<_>>());
+        let requests =
+            Arc::new(tokens.iter().map(|token| load::request_to(subject.path(), token)).collect::<Vec<_>>());
         let rig = Self { subject, envoy: service, port, admin_port, requests };
         rig.check()?;
         Ok(rig)
