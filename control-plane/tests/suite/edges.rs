@@ -10,7 +10,8 @@ use tollgate_control_plane::service::sweeper::Sweeper;
 use tollgate_control_plane::service::usage::UsagePeriod;
 use tollgate_control_plane::store::subjects;
 use tollgate_policy::lease::{
-    Account, AccountKind, Demand, OnShort, RATE_WINDOW, Record, SessionId, Verdict, decide,
+    AccountKind, BUCKET_WINDOW, CAPACITY_WINDOW, CONCURRENCY_WINDOW, Demand, OnShort, RATE_WINDOW,
+    REQUEST_MS_MAX, Record, SessionId, Term, TermKind, Terms, Verdict, decide,
 };
 use tollgate_policy::window::Window;
 use tollgate_policy::wire::{SubjectReport, SyncRequest, SyncResponse};
@@ -22,22 +23,40 @@ const HOUR_MS: i64 = 3_600_000;
 /// Within what the control plane takes for a clock that is a little off.
 const SKEW_MS: [i64; 4] = [0, 0, -4_000, 4_000];
 
-/// A tier with a quota an hour and a rate a minute, one of which is reached long before the other.
+/// How long the bucket of a tier takes to fill, ms.
+pub const REFILL_MS: u64 = 10_000;
+
+/// A tier with a limit of each kind, one of which is reached long before the others.
 #[derive(Debug, Clone, Copy)]
 pub struct Tier {
     pub name: &'static str,
+    /// Units an hour.
     pub quota: u64,
+    /// Units a minute.
     pub rate: u64,
+    /// What the token bucket holds.
+    pub burst: u64,
+    /// Requests in flight.
+    pub flight: u64,
+    /// Rooms at once.
+    pub rooms: u64,
 }
 
-pub const TIERS: [Tier; 7] = [
-    Tier { name: "quota1", quota: 1, rate: 100 },
-    Tier { name: "quota3", quota: 3, rate: 100 },
-    Tier { name: "quota40", quota: 40, rate: 100 },
-    Tier { name: "rate1", quota: 1_000, rate: 1 },
-    Tier { name: "rate3", quota: 1_000, rate: 3 },
-    Tier { name: "rate10", quota: 1_000, rate: 10 },
-    Tier { name: "both", quota: 20, rate: 5 },
+const AMPLE: Tier = Tier { name: "", quota: 1_000, rate: 100, burst: 100, flight: 100, rooms: 100 };
+
+pub const TIERS: [Tier; 12] = [
+    Tier { name: "quota1", quota: 1, ..AMPLE },
+    Tier { name: "quota3", quota: 3, ..AMPLE },
+    Tier { name: "quota40", quota: 40, ..AMPLE },
+    Tier { name: "rate1", rate: 1, ..AMPLE },
+    Tier { name: "rate3", rate: 3, ..AMPLE },
+    Tier { name: "rate10", rate: 10, ..AMPLE },
+    Tier { name: "both", quota: 20, rate: 5, ..AMPLE },
+    Tier { name: "burst2", burst: 2, ..AMPLE },
+    Tier { name: "burst9", burst: 9, ..AMPLE },
+    Tier { name: "flight2", flight: 2, ..AMPLE },
+    Tier { name: "rooms3", rooms: 3, ..AMPLE },
+    Tier { name: "all", quota: 30, rate: 6, burst: 4, flight: 3, rooms: 5 },
 ];
 
 /// xorshift64*: the same history for the same seed, everywhere.
@@ -75,12 +94,21 @@ struct Subject {
     admissions: Vec<u64>,
     /// By window: admitted and not refunded.
     admitted: BTreeMap<i64, u64>,
+    /// Moments of admissions: a bucket's truth.
+    drawn: Vec<u64>,
+    /// Rooms added and removed in all.
+    rooms: (u64, u64),
 }
 
 struct InFlight {
     subject: usize,
     window: i64,
     counted_at_ms: i64,
+    /// True time.
+    started_ms: u64,
+    /// Until when it counts at most as in flight, for the edge.
+    end_ms: u64,
+    adds_room: bool,
 }
 
 struct Edge {
@@ -143,6 +171,8 @@ impl<'a> World<'a> {
             tier: random.pick(&TIERS),
             admissions: Vec::new(),
             admitted: BTreeMap::new(),
+            drawn: Vec::new(),
+            rooms: (0, 0),
         });
         let mut world = Self {
             subjects: subjects.collect(),
@@ -207,6 +237,14 @@ impl<'a> World<'a> {
 
     pub async fn pass(&mut self, ms: u64) {
         self.clock.pass(ms);
+        let now_ms = self.now_ms();
+        for edge in 0..self.edges.len() {
+            // The proxy ends requests that take too long.
+            let is_over = |request: &InFlight| now_ms >= request.started_ms + REQUEST_MS_MAX;
+            while let Some(at) = self.edges[edge].in_flight.iter().position(is_over) {
+                self.end_request(edge, at, false);
+            }
+        }
         if ms > 5_000 || self.random.percent(10) {
             self.sweeper.sweep(self.plane).await.unwrap();
         }
@@ -225,44 +263,59 @@ impl<'a> World<'a> {
         }
     }
 
-    /// One request of a subject: a unit of its quota and of its rate, both or none.
+    /// One request of a subject: a unit of each of its limits, or none; of rooms only if it adds one.
     fn request_of(&mut self, edge: usize, at: usize) -> Verdict {
         let (wall_ms, mono_ms) = self.times(edge);
         let (now_ms, tier) = (self.now_ms(), self.subjects[at].tier);
         let this = &mut self.edges[edge];
         let record = &mut this.records[at];
         let window = wall_ms.div_euclid(HOUR_MS) * HOUR_MS;
-        let mut account = |limit: &str, kind: AccountKind, start_ms: i64, end_ms: i64| {
-            record.account(limit, start_ms).unwrap_or_else(|| {
-                record.accounts.push(Account::new(limit, kind, Window { start_ms, end_ms }));
-                record.accounts.len() - 1
-            })
-        };
-        let demands = [
-            Demand {
-                account: account("calls.60s", AccountKind::Rate, RATE_WINDOW, i64::MAX),
-                units: 1,
-                limit_units: tier.rate,
-                window_ms: RATE_MS,
-                on_short: OnShort::Refuse,
-            },
-            Demand {
-                account: account("calls.hour", AccountKind::Quota, window, window + HOUR_MS),
-                units: 1,
-                limit_units: tier.quota,
-                window_ms: 0,
-                on_short: OnShort::Refuse,
-            },
-        ];
+        let adds_room = self.random.percent(20);
+        let all_time = |start_ms| Window { start_ms, end_ms: i64::MAX };
+        let hour = Window { start_ms: window, end_ms: window + HOUR_MS };
+        let bucket = AccountKind::Bucket { refill_ms: REFILL_MS };
+        let mut demands = Vec::new();
+        for (limit, kind, window, limit_units, window_ms) in [
+            ("calls.60s", AccountKind::Rate, all_time(RATE_WINDOW), tier.rate, RATE_MS),
+            ("calls.10s.burst", bucket, all_time(BUCKET_WINDOW), tier.burst, 0),
+            ("calls.hour", AccountKind::Quota, hour, tier.quota, 0),
+            (
+                "concurrency",
+                AccountKind::Concurrency,
+                all_time(CONCURRENCY_WINDOW),
+                tier.flight,
+                REQUEST_MS_MAX,
+            ),
+            ("rooms", AccountKind::Capacity, all_time(CAPACITY_WINDOW), tier.rooms, 0),
+        ] {
+            let account = record.open(limit, kind, window);
+            let units = if kind == AccountKind::Capacity { u64::from(adds_room) } else { 1 };
+            demands.push(Demand { account, units, limit_units, window_ms, on_short: OnShort::Refuse });
+        }
         let valid = mono_ms < this.valid_until_ms && !this.closed;
         let verdict = decide(record, &demands, valid, wall_ms, mono_ms);
         if !matches!(verdict, Verdict::Admit { .. }) {
             return verdict;
         }
         record.count("calls", 1, wall_ms);
-        this.in_flight.push(InFlight { subject: at, window, counted_at_ms: wall_ms });
+        let end_ms = record.accounts[demands[3].account].taken_end_ms();
+        let (counted_at_ms, started_ms) = (wall_ms, now_ms);
+        this.in_flight.push(InFlight { subject: at, window, counted_at_ms, started_ms, end_ms, adds_room });
         self.truth.entry((this.session.to_string(), at)).or_default().0 += 1;
-        self.subjects[at].admissions.push(now_ms);
+        let subject = &mut self.subjects[at];
+        subject.admissions.push(now_ms);
+        subject.drawn.push(now_ms);
+        subject.rooms.0 += u64::from(adds_room);
+        // In each time that ends now, no more than the burst and what came back in it.
+        for (units, at_ms) in (1_u64..).zip(subject.drawn.iter().rev()) {
+            let most = tier.burst * (REFILL_MS + now_ms - at_ms);
+            assert!(
+                units * REFILL_MS <= most,
+                "{}: {units} units of a burst of {}",
+                subject.name,
+                tier.burst
+            );
+        }
         *self.subjects[at].admitted.entry(window).or_default() += 1;
         verdict
     }
@@ -277,16 +330,56 @@ impl<'a> World<'a> {
 
     fn settle_one(&mut self, edge: usize, is_refunded: bool) {
         let at = self.random.index(self.edges[edge].in_flight.len());
+        self.end_request(edge, at, is_refunded);
+    }
+
+    fn end_request(&mut self, edge: usize, at: usize, is_refunded: bool) {
         let this = &mut self.edges[edge];
         let request = this.in_flight.swap_remove(at);
         let record = &mut this.records[request.subject];
-        let Some(account) = record.account("calls.hour", request.window).filter(|_| is_refunded) else {
-            return;
-        };
-        record.accounts[account].refund(1);
-        record.uncount("calls", 1, request.counted_at_ms);
-        self.truth.get_mut(&(this.session.to_string(), request.subject)).unwrap().1 += 1;
-        *self.subjects[request.subject].admitted.get_mut(&request.window).unwrap() -= 1;
+        let subject = &mut self.subjects[request.subject];
+        for account in &mut record.accounts {
+            account.end(request.end_ms, 1);
+            let is_its_own = match account.kind {
+                AccountKind::Quota => account.window_start_ms == request.window,
+                AccountKind::Capacity => request.adds_room,
+                _ => true,
+            };
+            if is_refunded && is_its_own {
+                account.refund(1);
+                subject.rooms.0 -= u64::from(account.kind == AccountKind::Capacity);
+            }
+        }
+        if is_refunded {
+            record.uncount("calls", 1, request.counted_at_ms);
+            self.truth.get_mut(&(this.session.to_string(), request.subject)).unwrap().1 += 1;
+            *subject.admitted.get_mut(&request.window).unwrap() -= 1;
+        }
+    }
+
+    /// A worker traps: its requests end, and nobody says so.
+    pub fn trap(&mut self, edge: usize) {
+        let keep = self.random.index(8);
+        self.edges[edge].in_flight.truncate(keep);
+    }
+
+    /// Rooms of some subjects are removed at the edge, wherever they were added.
+    pub fn remove_rooms(&mut self, edge: usize) {
+        for at in 0..self.subjects.len() {
+            let requests = self.edges.iter().flat_map(|edge| &edge.in_flight);
+            // What a request that may still fail has added cannot be removed yet.
+            let adding = requests.filter(|request| request.subject == at && request.adds_room).count() as u64;
+            let subject = &mut self.subjects[at];
+            let there = subject.rooms.0.saturating_sub(subject.rooms.1 + adding);
+            let units = self.random.below(3).min(there);
+            let window = Window { start_ms: CAPACITY_WINDOW, end_ms: i64::MAX };
+            if units > 0 {
+                let record = &mut self.edges[edge].records[at];
+                let account = record.open("rooms", AccountKind::Capacity, window);
+                record.accounts[account].release(units);
+                subject.rooms.1 += units;
+            }
+        }
     }
 
     pub fn give_back(&mut self, edge: usize) {
@@ -431,11 +524,19 @@ impl<'a> World<'a> {
     /// No limit is exceeded: not now, and not in any minute or hour.
     pub fn check(&mut self) {
         let now_ms = self.now_ms();
-        for subject in &mut self.subjects {
+        for (at, subject) in self.subjects.iter_mut().enumerate() {
+            let requests = self.edges.iter().flat_map(|edge| &edge.in_flight);
+            let in_flight = requests.filter(|request| request.subject == at).count() as u64;
+            assert!(in_flight <= subject.tier.flight, "{}: {in_flight} in flight", subject.name);
             subject.admissions.retain(|at_ms| now_ms < at_ms + RATE_MS);
             let (name, Tier { quota, rate, .. }) = (&subject.name, subject.tier);
             let in_minute = subject.admissions.len() as u64;
             assert!(in_minute <= rate, "{name}: {in_minute} in one minute, of {rate}");
+            assert!(
+                subject.rooms.0 <= subject.rooms.1 + subject.tier.rooms,
+                "{name}: {:?} rooms",
+                subject.rooms
+            );
             for (window, admitted) in &subject.admitted {
                 assert!(*admitted <= quota, "{name}: {admitted} in the hour from {window}, of {quota}");
             }
@@ -452,8 +553,13 @@ impl<'a> World<'a> {
         let name = &request.subjects[self.random.index(request.subjects.len())].subject;
         let subject = self.subjects.iter().find(|subject| subject.name == *name).unwrap();
         let row = subjects::read(&self.plane.database, name).await.unwrap();
-        let Tier { quota, rate, .. } = subject.tier;
-        for (limit, window, units) in [("calls.hour", window, quota), ("calls.60s", 0, rate)] {
+        let Tier { quota, rate, burst, flight, .. } = subject.tier;
+        for (limit, window, units) in [
+            ("calls.hour", window, quota),
+            ("calls.60s", RATE_WINDOW, rate),
+            ("calls.10s.burst", BUCKET_WINDOW, burst),
+            ("concurrency", CONCURRENCY_WINDOW, flight),
+        ] {
             let committed = row.book.committed(limit, window, now_ms);
             assert!(committed <= units, "{name}: {committed} of {limit} committed, of {units}");
         }
@@ -492,6 +598,23 @@ impl<'a> World<'a> {
             let usage = self.plane.usage(&subject.name, None, None, None, UsagePeriod::Total).await.unwrap();
             let ledger = usage.sums.first().map_or((0, 0), |sum| (sum.taken as u64, sum.freed as u64));
             assert_eq!(ledger, heard, "{}: the ledger", subject.name);
+            let row = subjects::read(&self.plane.database, &subject.name).await.unwrap();
+            let term = Term {
+                limit: "rooms".to_owned(),
+                meter: Some("rooms".to_owned()),
+                units: subject.tier.rooms,
+                kind: TermKind::Capacity,
+            };
+            let standing = row.book.standings(&Terms { limits: vec![term] }, self.clock.now_ms()).remove(0);
+            let (shown, there) = (standing.used - standing.clamped, subject.rooms.0 - subject.rooms.1);
+            match self.killed.is_empty() {
+                true => assert_eq!(shown, there, "{}: rooms in use", subject.name),
+                // What a killed edge held may have been added; what it removed and did not tell of stays charged.
+                false => {
+                    let charged = standing.used + standing.leased;
+                    assert!(charged >= there, "{}: {charged} rooms of {there}", subject.name);
+                }
+            }
         }
     }
 

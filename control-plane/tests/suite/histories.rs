@@ -35,7 +35,9 @@ async fn world(world: &mut World<'_>) {
         }
         match world.random.below(100) {
             0..40 => world.request(edge),
-            40..48 => {
+            40..42 => world.remove_rooms(edge),
+            42 => world.trap(edge),
+            43..48 => {
                 let refunded_percent = world.random.pick(&[0, 50]);
                 world.settle(edge, refunded_percent);
             }
@@ -65,14 +67,18 @@ async fn world(world: &mut World<'_>) {
 async fn histories(part: u64) {
     let clock = TestClock::shared();
     let plane = plane("sqlite::memory:", clock.clone()).await;
-    let tier = |Tier { name, quota, rate }| {
-        format!(
-            "  {name}: {{limits: [{{meter: calls, rate: {rate}, per: 60s}}, {{meter: calls, quota: {quota}, per: hour}}]}}"
-        )
+    let tier = |Tier { name, quota, rate, burst, flight, rooms }| {
+        let rate = format!("{{meter: calls, rate: {rate}, per: 60s}}");
+        // Refilled in 10 seconds.
+        let bucket = format!("{{meter: calls, rate: {burst}, per: 10s, burst: {burst}}}");
+        let quota = format!("{{meter: calls, quota: {quota}, per: hour}}");
+        let rooms = format!("{{meter: rooms, capacity: {rooms}}}");
+        format!("  {name}: {{limits: [{rate}, {bucket}, {quota}, {rooms}, {{concurrency: {flight}}}]}}")
     };
     let tiers = TIERS.map(tier).join("\n");
-    let policy =
-        format!("version: 1\nmeters: {{calls: {{}}}}\ndefault_route: {{auth: none}}\ntiers:\n{tiers}\n");
+    let policy = format!(
+        "version: 1\nmeters: {{calls: {{}}, rooms: {{}}}}\ndefault_route: {{auth: none}}\ntiers:\n{tiers}\n"
+    );
     plane.apply_policy(&author(&plane), &policy, None, None).await.unwrap();
     let mut sweeper = Sweeper::default();
     let mut count = 0;
