@@ -96,7 +96,8 @@ impl LimitKind {
 fn bucket(burst: u64, units_per: u64, per_ms: u64) -> LimitKind {
     let units_per = if units_per == UNLIMITED || burst == UNLIMITED { burst } else { units_per };
     let refill_ms = (u128::from(burst) * u128::from(per_ms)).div_ceil(u128::from(units_per.max(1)));
-    let refill_ms = u64::try_from(refill_ms).unwrap_or(u64::MAX).clamp(1, RATE_WINDOW_MS_MAX);
+    // However long that takes: a subject's own maximum may be large, and must not refill faster than its rate.
+    let refill_ms = u64::try_from(refill_ms).unwrap_or(u64::MAX).max(1);
     LimitKind::Bucket { units_per, per_ms, refill_ms }
 }
 

@@ -324,7 +324,7 @@ fn other_units_of_a_bucket_keep_its_rate() {
     assert_eq!(of(10).with_units(0), LimitKind::Bucket { units_per: 10, per_ms: 1_000, refill_ms: 1 });
     assert_eq!(
         of(10).with_units(UNITS_MAX),
-        LimitKind::Bucket { units_per: 10, per_ms: 1_000, refill_ms: RATE_WINDOW_MS_MAX }
+        LimitKind::Bucket { units_per: 10, per_ms: 1_000, refill_ms: UNITS_MAX * 100 }
     );
     assert_eq!(of(10).with_units(UNLIMITED), bucket(UNLIMITED, UNLIMITED, 1_000));
     // Of a bucket without a maximum there is no rate to keep: the units come back in each second.
