@@ -75,6 +75,8 @@ pub struct World {
     flying: Vec<Flying>,
     watching: Vec<(Flying, u64)>,
     landing: Vec<Landing>,
+    /// Requests whose body is kept until they go on.
+    stopped: Vec<Sending>,
     configuration: String,
 }
 
@@ -96,6 +98,7 @@ impl World {
             flying: Vec::new(),
             watching: Vec::new(),
             landing: Vec::new(),
+            stopped: Vec::new(),
             configuration: configuration.to_owned(),
             mono_ms,
         };
@@ -160,6 +163,9 @@ impl World {
             Flow::Pause | Flow::Hold => {
                 assert!(!seen.resumed, "a request goes on before it waits");
                 seen.stopped = flow == Flow::Hold;
+                if seen.stopped {
+                    self.stopped.push(Sending { worker, stream });
+                }
             }
         }
         drop(streams);
@@ -319,17 +325,17 @@ impl World {
 
     /// Bodies of requests that were stopped and go on.
     fn release(&mut self) {
-        for worker in 0..self.seats.len() {
-            let mut gone_on = Vec::new();
-            for (stream, seen) in self.seats[worker].host.streams.borrow_mut().iter_mut() {
-                if seen.stopped && seen.resumed {
-                    seen.stopped = false;
-                    if !seen.request.held.is_empty() || seen.request.ended {
-                        gone_on.push((Sending { worker, stream: *stream }, seen.request.ended));
-                    }
-                }
+        let waiting = std::mem::take(&mut self.stopped);
+        for of in waiting {
+            if !self.look(of, |stream| stream.resumed) {
+                self.stopped.push(of);
+                continue;
             }
-            gone_on.into_iter().for_each(|(of, last)| self.show_body(of, last));
+            self.change(of, |stream| stream.stopped = false);
+            let (came, last) = self.look(of, |stream| (!stream.request.held.is_empty(), stream.request.ended));
+            if came || last {
+                self.show_body(of, last);
+            }
         }
     }
 
