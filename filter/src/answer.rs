@@ -97,20 +97,23 @@ fn rare_lines_of(fields: &Fields) -> Vec<(&'static str, String)> {
 
 /// Status, content type and body: JSON-RPC's own form first, then the route's and the policy's templates, then a problem.
 fn body_of(denial: &Denial, asker: &Asker<'_>) -> (u16, String, String) {
-    if let Some(policy) = asker.policy.filter(|_| asker.calls.is_some() || asker.rpc_fault.is_some()) {
-        // What is no call has no answer of the protocol's own: HTTP's status says it too.
-        let status = if asker.rpc_fault.is_some() { denial.status } else { policy.denials.jsonrpc.status };
+    let (calls, fault) = (asker.calls.is_some(), asker.rpc_fault.is_some());
+    let status = asker
+        .policy
+        .map_or(denial.status, |policy| denial.answered_status(policy, asker.route, calls, fault));
+    if let Some(policy) = asker.policy.filter(|_| calls || fault) {
         return (status, "application/json".to_owned(), jsonrpc(denial, asker, policy));
     }
-    let template = asker.route.and_then(|route| route.denials.get(denial.code));
-    let template = template.or_else(|| asker.policy?.denials.templates.get(denial.code));
-    match template {
-        Some(template) => from_template(denial, asker, template),
-        None => (denial.status, "application/problem+json".to_owned(), problem(denial, asker).to_string()),
+    match denial.template(asker.policy, asker.route) {
+        Some(template) => {
+            let (content_type, body) = from_template(denial, asker, template);
+            (status, content_type, body)
+        }
+        None => (status, "application/problem+json".to_owned(), problem(denial, asker).to_string()),
     }
 }
 
-fn from_template(denial: &Denial, asker: &Asker<'_>, template: &DenialTemplate) -> (u16, String, String) {
+fn from_template(denial: &Denial, asker: &Asker<'_>, template: &DenialTemplate) -> (String, String) {
     let rendered = Template::new(&template.body).render(&values(denial, asker)).into_string();
     // A template that is a text is sent as one, and not as JSON's way to write it.
     let text = template.body.as_str().and_then(|_| serde_json::from_str::<String>(&rendered).ok());
@@ -119,7 +122,7 @@ fn from_template(denial: &Denial, asker: &Asker<'_>, template: &DenialTemplate) 
         None => ("application/json", rendered),
     };
     let content_type = template.content_type.clone().unwrap_or_else(|| default_type.to_owned());
-    (template.status.unwrap_or(denial.status), content_type, body)
+    (content_type, body)
 }
 
 fn problem(denial: &Denial, asker: &Asker<'_>) -> Value {

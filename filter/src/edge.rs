@@ -14,9 +14,7 @@ use tollgate_policy::jwt::{Keyring, TokenFault};
 use tollgate_policy::lease::{Record, SessionId};
 use tollgate_policy::wire::{SyncResponse, WIRE_VERSION};
 
-use crate::address;
 use crate::config::{Config, ControlPlane};
-use crate::head::Head;
 use crate::host::{Call, Host, Level, Now, Reply};
 use crate::identity::{Identity, Member, Tokens};
 use crate::leader::Leader;
@@ -208,9 +206,7 @@ impl Edge {
     pub fn decide(&self, of: &Identified, mode: Mode, now: Now) -> Result<Decision, Stuck> {
         let question = of.question(self, now);
         let member = match &of.identity.member {
-            Some(member) if of.policy.compiled.limits_members => {
-                self.decide_member(of, member, &question, mode)?
-            }
+            Some(member) if of.policy.compiled.limits_members => self.decide_member(of, member, &question, mode)?,
             _ => None,
         };
         let member = match member {
@@ -219,8 +215,7 @@ impl Edge {
             Some(refused) => return Ok(refused),
         };
         let subject = &of.identity.subject;
-        let outcome =
-            self.update(&of.identity.key, subject, mode, now, |record| question.decide(record, mode));
+        let outcome = self.update(&of.identity.key, subject, mode, now, |record| question.decide(record, mode));
         match outcome {
             Ok(Outcome::Admit(mut admitted)) => {
                 let reservation = member.map(|member| admitted.join(member));
@@ -249,9 +244,7 @@ impl Edge {
     ) -> Result<Option<Decision>, Stuck> {
         let plan = Records::update(&*self.host, &of.identity.key, &of.identity.subject, |record| {
             let begins = mode == Mode::Alone || matches!(mode, Mode::Debt { .. });
-            let record = record.or_else(|| {
-                begins.then(|| Record::new(&of.identity.subject, question.session, question.now.mono_ms))
-            });
+            let record = record.or_else(|| begins.then(|| Record::new(&of.identity.subject, question.session, question.now.mono_ms)));
             (Change::Keep, record.and_then(|mut record| question.member_plan(&mut record)))
         })?;
         let Some(plan) = plan else { return Ok(None) };
@@ -274,8 +267,7 @@ impl Edge {
     ) -> Result<Outcome, Stuck> {
         let begins = mode == Mode::Alone || matches!(mode, Mode::Debt { .. });
         Records::update(&*self.host, key, subject, |record| {
-            let record =
-                record.or_else(|| begins.then(|| Record::new(subject, self.session.id(), now.mono_ms)));
+            let record = record.or_else(|| begins.then(|| Record::new(subject, self.session.id(), now.mono_ms)));
             let Some(mut record) = record else { return (Change::Keep, Outcome::Ask) };
             let outcome = decide(&mut record);
             let change =
@@ -327,21 +319,9 @@ impl Edge {
         }
     }
 
-    /// Who calls without a token; `None` where the policy says nothing of such callers.
-    pub fn anonymous(&self, policy: &Policy, head: &Head<'_>) -> Option<Rc<Identity>> {
-        let rules = policy.compiled.anonymous.as_ref()?;
-        let forwarded: Vec<&[u8]> = match rules.trusted_hops {
-            0 => Vec::new(),
-            _ => head
-                .headers
-                .iter()
-                .filter(|(name, _)| *name == b"x-forwarded-for")
-                .map(|(_, value)| value)
-                .collect(),
-        };
-        let peer = if rules.trusted_hops == 0 { self.host.client_address() } else { None };
-        let subject = address::subject(peer.as_deref(), &forwarded, rules.trusted_hops);
-        Some(self.tokens.borrow_mut().anonymous(&self.records, &subject, &rules.tier))
+    /// Who calls without a token.
+    pub fn anonymous(&self, subject: &str, tier: &str) -> Rc<Identity> {
+        self.tokens.borrow_mut().anonymous(&self.records, subject, tier)
     }
 
     /// The subject's numbers changed and are to be reported.

@@ -5,8 +5,7 @@
 use tollgate_policy::lease::SessionId;
 
 pub use tollgate_policy::decision::Now;
-
-pub use crate::headers::HeaderMap;
+pub use tollgate_policy::request::HeaderMap;
 
 /// The number that a read of shared data gives and a swap must name. `None`: the key does not exist yet.
 pub type Cas = Option<u32>;

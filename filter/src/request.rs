@@ -9,15 +9,14 @@ use std::rc::Rc;
 use tollgate_policy::body::rpc::Calls;
 use tollgate_policy::compile::CompiledLimit;
 use tollgate_policy::decision::{Admitted, Bill, Denial, Ending, Fields, Mode, Now, Question, Reservation};
-use tollgate_policy::document::{Auth, Enforcement, OverBodies};
+use tollgate_policy::document::Enforcement;
 use tollgate_policy::jwt::TokenFault;
-use tollgate_policy::path;
+use tollgate_policy::request::{Credentials, Head, Reading};
 
 use crate::answer::{self, Asker};
 use crate::edge::{Decision, Edge, Policy};
-use crate::head::Head;
 use crate::identity::Identity;
-use crate::intake::{Body, Intake, Reading};
+use crate::intake::Intake;
 use crate::response::Watched;
 use crate::wait::Cause;
 
@@ -187,14 +186,10 @@ impl Request {
             Err(Some(denial)) => return self.deny(&denial, None, Rpc::NONE),
         };
         let by_policy = policy.compiled.enforcement;
-        let path = match path::normalise(&head.path) {
+        let path = match head.normalised_path() {
             Ok(path) => path,
-            Err(fault) => return self.refuse(&Denial::ambiguous_path(fault), &policy, Rpc::NONE, by_policy),
+            Err(denial) => return self.refuse(&denial, &policy, Rpc::NONE, by_policy),
         };
-        if head.bad_length {
-            let denial = Denial::bad_body("its Content-Length must be a whole number");
-            return self.refuse(&denial, &policy, Rpc::NONE, by_policy);
-        }
         let reading = Reading { policy: &policy.compiled, head: &head, path: &path };
         let body = match self.intake.read(&*self.edge.host, &reading) {
             Some(body) => body,
@@ -206,11 +201,7 @@ impl Request {
                 return Flow::Pause;
             }
         };
-        if let (Body::TooLong, OverBodies::Refuse) = (&body, policy.compiled.bodies.over) {
-            let denial = Denial::body_too_large(policy.compiled.bodies.json_bytes_max);
-            return self.refuse(&denial, &policy, Rpc::NONE, by_policy);
-        }
-        let asked = match reading.price(body, &self.intake) {
+        let asked = match reading.price(body) {
             Ok(asked) => asked,
             Err(fault) => {
                 let rpc = Rpc { calls: fault.calls.as_ref(), fault: fault.code };
@@ -219,17 +210,13 @@ impl Request {
         };
         self.edge.metrics.unreadable(asked.unreadable);
         let enforcement = asked.enforcement(&policy.compiled);
+        let credentials = asked.credentials(&policy.compiled, &head, || self.edge.host.client_address());
         let calls = asked.calls;
-        let identity = match asked.auth {
-            Auth::None => return self.pass_public(None),
-            Auth::Optional if !head.has_token() => match self.edge.anonymous(&policy, &head) {
-                Some(identity) => Ok(identity),
-                None => return self.pass_public(None),
-            },
-            Auth::Required | Auth::Optional => match head.token() {
-                Ok(token) => self.edge.identify(&policy, token, now),
-                Err(denial) => return self.refuse(&denial, &policy, Rpc::of(calls.as_ref()), enforcement),
-            },
+        let identity = match credentials {
+            Ok(Credentials::Nobody) => return self.pass_public(None),
+            Ok(Credentials::Address { subject, tier }) => Ok(self.edge.anonymous(&subject, tier)),
+            Ok(Credentials::Token(token)) => self.edge.identify(&policy, token, now),
+            Err(denial) => return self.refuse(&denial, &policy, Rpc::of(calls.as_ref()), enforcement),
         };
         match identity {
             Ok(identity) => {
@@ -243,9 +230,7 @@ impl Request {
             Err(fault @ TokenFault::UnknownKey { .. }) if self.edge.ask_for_keys(&policy, fault, now) => {
                 self.park(Cause::Key, now)
             }
-            Err(fault) => {
-                self.refuse(&Denial::bad_token(fault), &policy, Rpc::of(calls.as_ref()), enforcement)
-            }
+            Err(fault) => self.refuse(&Denial::bad_token(fault), &policy, Rpc::of(calls.as_ref()), enforcement),
         }
     }
 
@@ -283,8 +268,7 @@ impl Request {
             _ => None,
         };
         self.edge.metrics.decided("deny", denial.code, &denial.tier);
-        let line = of.as_ref().filter(|_| denial.limit.is_some() || denial.feature.is_some());
-        let line = line.and_then(|of| of.bill.lines.get(denial.line));
+        let line = of.as_ref().and_then(|of| denial.line_of(&of.bill));
         let asker = Asker {
             policy: policy.map(|policy| &policy.compiled),
             route: line.map(|line| &*line.route),
@@ -309,8 +293,7 @@ impl Request {
         answer::tell(host, &passed.fields);
         if waits {
             let routes = passed.of.bill.lines.iter().map(|line| &*line.route);
-            let bytes_max =
-                usize::try_from(passed.of.policy.compiled.bodies.json_bytes_max).unwrap_or(usize::MAX);
+            let bytes_max = usize::try_from(passed.of.policy.compiled.bodies.json_bytes_max).unwrap_or(usize::MAX);
             passed.watched = Some(Box::new(Watched::begin(host, status, routes, bytes_max)));
             if end {
                 return self.finish(&mut passed);
@@ -451,7 +434,13 @@ impl Request {
     }
 
     /// Refuses a request, or lets it pass with a note where nothing is to be refused yet.
-    fn refuse(&self, denial: &Denial, policy: &Policy, rpc: Rpc<'_>, enforcement: Enforcement) -> Flow {
+    fn refuse(
+        &self,
+        denial: &Denial,
+        policy: &Policy,
+        rpc: Rpc<'_>,
+        enforcement: Enforcement,
+    ) -> Flow {
         if enforcement != Enforcement::Shadow {
             return self.deny(denial, Some(policy), rpc);
         }
@@ -510,7 +499,6 @@ impl Reservations {
     }
 
     fn is_refunded(&self, status: u16) -> bool {
-        self.subject.is_refunded(status)
-            || self.member.as_ref().is_some_and(|member| member.is_refunded(status))
+        self.subject.is_refunded(status) || self.member.as_ref().is_some_and(|member| member.is_refunded(status))
     }
 }

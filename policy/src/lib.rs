@@ -12,6 +12,7 @@ pub mod jwt;
 pub mod lease;
 pub mod limit;
 pub mod path;
+pub mod request;
 mod route;
 pub mod status;
 pub mod subject;

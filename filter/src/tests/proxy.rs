@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use crate::headers::HeaderMap;
+use crate::host::HeaderMap;
 use crate::host::{Call, CallRefused, Cas, CasMismatch, Host, Level, Now};
 
 /// Where all clients are, as the proxy sees them.

@@ -2,13 +2,15 @@
 //!
 //! Knows codes, statuses and sentences; how they are sent is each program's own business.
 
-use crate::compile::CompiledLimit;
+use crate::compile::{CompiledLimit, CompiledPolicy, CompiledRoute};
+use crate::document::DenialTemplate;
 use crate::jwt::TokenFault;
 use crate::lease::Refusal;
 use crate::limit::LimitKind;
 use crate::path::AmbiguousPath;
 use crate::window::Window;
 
+use super::bill::{Bill, Line};
 use super::fields::Fields;
 
 /// A refused request.
@@ -287,6 +289,44 @@ impl Denial {
         denial.code = "gateway-busy";
         denial.detail = "This gateway has too many requests waiting. Try again in a moment.".into();
         denial
+    }
+}
+
+/// How a denial is answered.
+impl Denial {
+    /// The line of the bill that was refused for its own sake; none where the request was refused as a whole.
+    pub fn line_of<'b>(&self, bill: &'b Bill) -> Option<&'b Line> {
+        let is_of_line = self.limit.is_some() || self.feature.is_some();
+        bill.lines.get(self.line).filter(|_| is_of_line)
+    }
+
+    /// The words that the route, or else the policy, has for it.
+    pub fn template<'p>(
+        &self,
+        policy: Option<&'p CompiledPolicy>,
+        route: Option<&'p CompiledRoute>,
+    ) -> Option<&'p DenialTemplate> {
+        let of_route = route.and_then(|route| route.denials.get(self.code));
+        of_route.or_else(|| policy?.denials.templates.get(self.code))
+    }
+
+    /// The HTTP status that the caller gets: JSON-RPC's own first, then the template's. `calls` says whether the request has
+    /// JSON-RPC calls, `fault` whether it should have some and is none: that HTTP's status says too.
+    pub fn answered_status(
+        &self,
+        policy: &CompiledPolicy,
+        route: Option<&CompiledRoute>,
+        calls: bool,
+        fault: bool,
+    ) -> u16 {
+        match (calls, fault) {
+            (_, true) => self.status,
+            (true, false) => policy.denials.jsonrpc.status,
+            (false, false) => {
+                let template = self.template(Some(policy), route);
+                template.and_then(|template| template.status).unwrap_or(self.status)
+            }
+        }
     }
 }
 

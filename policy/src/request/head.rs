@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use tollgate_policy::decision::{Denial, number};
+use super::HeaderMap;
+use crate::decision::{Denial, number};
+use crate::path;
 
-use crate::headers::HeaderMap;
-
-/// Headers that only this filter sets.
+/// Headers that only an edge sets.
 const OURS: &[u8] = b"x-tollgate-";
 
 /// The headers of a request, as they stand in the proxy's answer.
@@ -22,7 +22,7 @@ pub struct Head<'a> {
     /// The body's length, where it is announced and a number.
     pub content_length: Option<u64>,
     /// Its body's length is announced as what is no number.
-    pub bad_length: bool,
+    bad_length: bool,
     /// Whether it is a gRPC call, whose fate stands in the response's trailers.
     pub is_grpc: bool,
     /// Headers that the caller must not set.
@@ -77,6 +77,15 @@ impl<'a> Head<'a> {
         head
     }
 
+    /// The path in the one form that routes are matched against. A head that two servers could read in two ways is refused.
+    pub fn normalised_path(&self) -> Result<Cow<'_, str>, Box<Denial>> {
+        let path = path::normalise(&self.path).map_err(|fault| Box::new(Denial::ambiguous_path(fault)))?;
+        match self.bad_length {
+            true => Err(Box::new(Denial::bad_body("its Content-Length must be a whole number"))),
+            false => Ok(path),
+        }
+    }
+
     /// The first header of a name in lower case.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         self.headers.iter().find(|(known, _)| *known == name.as_bytes()).map(|(_, value)| value)
@@ -84,10 +93,14 @@ impl<'a> Head<'a> {
 
     /// The only header of a name in lower case: of several, the upstream may read another one than we do.
     pub fn only_header(&self, name: &str) -> Option<&'a [u8]> {
-        let mut found =
-            self.headers.iter().filter(|(known, _)| *known == name.as_bytes()).map(|(_, value)| value);
+        let mut found = self.all(name);
         let first = found.next()?;
         found.next().is_none().then_some(first)
+    }
+
+    /// All headers of a name in lower case, in order.
+    pub fn all<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        self.headers.iter().filter(move |(known, _)| *known == name.as_bytes()).map(|(_, value)| value)
     }
 
     /// Whether a token was sent at all, good or not.
