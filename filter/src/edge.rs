@@ -206,7 +206,9 @@ impl Edge {
     pub fn decide(&self, of: &Identified, mode: Mode, now: Now) -> Result<Decision, Stuck> {
         let question = of.question(self, now);
         let member = match &of.identity.member {
-            Some(member) if of.policy.compiled.limits_members => self.decide_member(of, member, &question, mode)?,
+            Some(member) if of.policy.compiled.limits_members => {
+                self.decide_member(of, member, &question, mode)?
+            }
             _ => None,
         };
         let member = match member {
@@ -215,7 +217,8 @@ impl Edge {
             Some(refused) => return Ok(refused),
         };
         let subject = &of.identity.subject;
-        let outcome = self.update(&of.identity.key, subject, mode, now, |record| question.decide(record, mode));
+        let outcome =
+            self.update(&of.identity.key, subject, mode, now, |record| question.decide(record, mode));
         match outcome {
             Ok(Outcome::Admit(mut admitted)) => {
                 let reservation = member.map(|member| admitted.join(member));
@@ -244,7 +247,9 @@ impl Edge {
     ) -> Result<Option<Decision>, Stuck> {
         let plan = Records::update(&*self.host, &of.identity.key, &of.identity.subject, |record| {
             let begins = mode == Mode::Alone || matches!(mode, Mode::Debt { .. });
-            let record = record.or_else(|| begins.then(|| Record::new(&of.identity.subject, question.session, question.now.mono_ms)));
+            let record = record.or_else(|| {
+                begins.then(|| Record::new(&of.identity.subject, question.session, question.now.mono_ms))
+            });
             (Change::Keep, record.and_then(|mut record| question.member_plan(&mut record)))
         })?;
         let Some(plan) = plan else { return Ok(None) };
@@ -267,7 +272,8 @@ impl Edge {
     ) -> Result<Outcome, Stuck> {
         let begins = mode == Mode::Alone || matches!(mode, Mode::Debt { .. });
         Records::update(&*self.host, key, subject, |record| {
-            let record = record.or_else(|| begins.then(|| Record::new(subject, self.session.id(), now.mono_ms)));
+            let record =
+                record.or_else(|| begins.then(|| Record::new(subject, self.session.id(), now.mono_ms)));
             let Some(mut record) = record else { return (Change::Keep, Outcome::Ask) };
             let outcome = decide(&mut record);
             let change =

@@ -230,7 +230,9 @@ impl Request {
             Err(fault @ TokenFault::UnknownKey { .. }) if self.edge.ask_for_keys(&policy, fault, now) => {
                 self.park(Cause::Key, now)
             }
-            Err(fault) => self.refuse(&Denial::bad_token(fault), &policy, Rpc::of(calls.as_ref()), enforcement),
+            Err(fault) => {
+                self.refuse(&Denial::bad_token(fault), &policy, Rpc::of(calls.as_ref()), enforcement)
+            }
         }
     }
 
@@ -293,7 +295,8 @@ impl Request {
         answer::tell(host, &passed.fields);
         if waits {
             let routes = passed.of.bill.lines.iter().map(|line| &*line.route);
-            let bytes_max = usize::try_from(passed.of.policy.compiled.bodies.json_bytes_max).unwrap_or(usize::MAX);
+            let bytes_max =
+                usize::try_from(passed.of.policy.compiled.bodies.json_bytes_max).unwrap_or(usize::MAX);
             passed.watched = Some(Box::new(Watched::begin(host, status, routes, bytes_max)));
             if end {
                 return self.finish(&mut passed);
@@ -434,13 +437,7 @@ impl Request {
     }
 
     /// Refuses a request, or lets it pass with a note where nothing is to be refused yet.
-    fn refuse(
-        &self,
-        denial: &Denial,
-        policy: &Policy,
-        rpc: Rpc<'_>,
-        enforcement: Enforcement,
-    ) -> Flow {
+    fn refuse(&self, denial: &Denial, policy: &Policy, rpc: Rpc<'_>, enforcement: Enforcement) -> Flow {
         if enforcement != Enforcement::Shadow {
             return self.deny(denial, Some(policy), rpc);
         }
@@ -499,6 +496,7 @@ impl Reservations {
     }
 
     fn is_refunded(&self, status: u16) -> bool {
-        self.subject.is_refunded(status) || self.member.as_ref().is_some_and(|member| member.is_refunded(status))
+        self.subject.is_refunded(status)
+            || self.member.as_ref().is_some_and(|member| member.is_refunded(status))
     }
 }

@@ -327,12 +327,15 @@ impl World {
     fn release(&mut self) {
         let waiting = std::mem::take(&mut self.stopped);
         for of in waiting {
-            if !self.look(of, |stream| stream.resumed) {
-                self.stopped.push(of);
+            // After a trap the stream is gone.
+            let there = self.seats[of.worker].host.streams.borrow().contains_key(&of.stream);
+            if !there || !self.look(of, |stream| stream.resumed) {
+                self.stopped.extend(there.then_some(of));
                 continue;
             }
             self.change(of, |stream| stream.stopped = false);
-            let (came, last) = self.look(of, |stream| (!stream.request.held.is_empty(), stream.request.ended));
+            let (came, last) =
+                self.look(of, |stream| (!stream.request.held.is_empty(), stream.request.ended));
             if came || last {
                 self.show_body(of, last);
             }
