@@ -83,7 +83,7 @@ pub enum Enforcement {
     Enforce,
     /// Admit, count, and say to the upstream and in metrics what would have been refused.
     Shadow,
-    /// Do not look at limits and features. Usage is still counted, tokens are still verified.
+    /// Do not look at limits and features. Usage and capacities are still counted, tokens are still verified.
     Off,
 }
 
@@ -117,7 +117,8 @@ pub struct Anonymous {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Bodies {
-    /// Most bytes of a JSON body that are read.
+    /// Most bytes of a JSON body that are read; of an event stream or JSON lines, of one event or line. Less than the
+    /// proxy's own buffer (`per_connection_buffer_limit_bytes`).
     #[serde(default = "default_json_bytes_max")]
     pub json_bytes_max: u64,
     /// What happens to a longer one, where something of it must be known.
@@ -142,7 +143,8 @@ pub enum OverBodies {
     /// Refuse it with 413.
     #[default]
     Refuse,
-    /// Let it pass: what the body would have said counts as missing.
+    /// Let it pass: what the body would have said counts as missing. It takes no route that names JSON-RPC methods or MCP
+    /// tools, whatever it calls.
     Unmetered,
 }
 

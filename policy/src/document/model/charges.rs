@@ -36,7 +36,8 @@ pub struct ChargeRules {
     /// A number in the request's JSON body, by JSON Pointer (RFC 6901) such as `/max_tokens`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_json: Option<String>,
-    /// A number in the response's JSON body, or in the last event of an event stream that has it, by JSON Pointer (RFC 6901).
+    /// A number in the response's JSON body, or in the last event of an event stream or the last line of JSON lines that has
+    /// it, by JSON Pointer (RFC 6901).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_json: Option<String>,
     /// Gives the amount back instead of taking it: only on meters of capacities.
@@ -45,17 +46,19 @@ pub struct ChargeRules {
     /// When it counts. Default: `response` where the source is in the response, else `request`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on: Option<On>,
-    /// What an amount that is missing or cannot be read counts as. Default: of the response the estimate, of the request 0.
+    /// What an amount that is missing or cannot be read counts as. Without it what was reserved stays charged of a response,
+    /// and a request is refused with 400; but a release then gives nothing back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<u64>,
-    /// What is reserved when the request is admitted, where the amount is known later. Default 0.
+    /// What is reserved when the request is admitted, where the amount is known later: of the response, and of a request's
+    /// body without a `Content-Length`. Default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimate: Option<EstimateRule>,
     /// Whether `units` and `request_json` count for each call of a JSON-RPC batch. Default `call`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per: Option<ChargePer>,
     /// What is stored or deleted, as `path.<parameter>` or `header.<name>`: it is added once and released once. Only on meters
-    /// of capacities.
+    /// of capacities, and only with a control plane, which remembers what is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
 }
@@ -83,11 +86,11 @@ pub enum BodyOf {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum On {
-    /// When the request is admitted; a response status in the route's `refund` gives it back.
+    /// When the request is admitted; a response status in the route's `refund` gives it back, but not to a rate.
     Request,
-    /// When the response's status is in the route's `success`.
+    /// When the request is admitted too; a response status that is not in the route's `success` gives it back.
     Success,
-    /// When there is a response, of any status.
+    /// When there is a response whose status is not in the route's `refund`. Until then the estimate is reserved.
     Response,
 }
 

@@ -42,7 +42,7 @@ pub struct KeySource {
     /// A file with a JWKS, relative to the policy file. `tollgate policy apply` puts its content into the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// An address that the control plane fetches the JWKS from, and follows.
+    /// An address that the control plane fetches the JWKS from, and follows. An edge that stands alone fetches nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 }

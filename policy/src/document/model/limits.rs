@@ -42,20 +42,22 @@ pub struct Limit {
     /// Units per calendar or billing window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<Maximum>,
-    /// Units in any sliding window of the length `per`; with `burst`, units that come back per `per`.
+    /// Units in any sliding window of the length `per`; with `burst`, units that come back per `per`. What was used rests,
+    /// though the request failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Maximum>,
     /// Units that may exist at once. Charges that release give them back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<Maximum>,
-    /// Requests in flight at once.
+    /// Requests in flight at once. One that lasts longer than 300 s is not counted any more; the proxy must have ended
+    /// it by then (`max_stream_duration`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<Maximum>,
-    /// Bytes of one request's body.
+    /// Bytes of one request's body; a longer one gets 413.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Maximum>,
     /// The window. For `quota`: `hour`, `day`, `week`, `month`, `year`, `billing_month` or `lifetime`. For `rate`: a length
-    /// such as `1s`, `60s`, `5m`, `1h`.
+    /// such as `1s`, `60s`, `5m`, `1h`; at most `24h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per: Option<String>,
     /// IANA time zone of a calendar window. Default UTC. Only for `quota`, and not for `billing_month` and `lifetime`.

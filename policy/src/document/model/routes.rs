@@ -45,14 +45,14 @@ pub struct Route {
     /// Features that the caller's tier must have.
     #[serde(default)]
     pub features: Vec<String>,
-    /// Response statuses that give `on: request` charges back, as single statuses (`"404"`), classes (`5xx`) or ranges
-    /// (`"500-503"`). gRPC statuses count as their HTTP equivalents.
+    /// Response statuses that give `on: request` charges back and make `on: response` charges nothing, as single statuses
+    /// (`"404"`), classes (`5xx`) or ranges (`"500-503"`). gRPC statuses count as their HTTP equivalents.
     #[serde(default = "default_refund")]
     pub refund: Vec<String>,
     /// Response statuses that keep `on: success` charges, written as in `refund`.
     #[serde(default = "default_success")]
     pub success: Vec<String>,
-    /// How denials are answered here, by code. They win over the policy's `templates`.
+    /// How denials of limits and features are answered here, by code. They win over the policy's `templates`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub denials: BTreeMap<String, DenialTemplate>,
 }
@@ -98,14 +98,14 @@ pub struct RouteRules {
     /// Features that the caller's tier must have.
     #[serde(default)]
     pub features: Vec<String>,
-    /// Response statuses that give `on: request` charges back, as single statuses (`"404"`), classes (`5xx`) or ranges
-    /// (`"500-503"`). gRPC statuses count as their HTTP equivalents.
+    /// Response statuses that give `on: request` charges back and make `on: response` charges nothing, as single statuses
+    /// (`"404"`), classes (`5xx`) or ranges (`"500-503"`). gRPC statuses count as their HTTP equivalents.
     #[serde(default = "default_refund")]
     pub refund: Vec<String>,
     /// Response statuses that keep `on: success` charges, written as in `refund`.
     #[serde(default = "default_success")]
     pub success: Vec<String>,
-    /// How denials are answered here, by code. They win over the policy's `templates`.
+    /// How denials of limits and features are answered here, by code. They win over the policy's `templates`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub denials: BTreeMap<String, DenialTemplate>,
 }
