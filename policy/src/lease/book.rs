@@ -73,6 +73,10 @@ struct Holding {
     freed: u64,
     #[serde(rename = "d", default, skip_serializing_if = "is_zero")]
     removed: u64,
+    /// Of a capacity of which more is removed than is known to be used: what was taken when the session was heard first
+    /// since then.
+    #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+    old_taken: Option<u64>,
     #[serde(rename = "c", default, skip_serializing_if = "Recall::is_none")]
     recall: Recall,
 }
@@ -176,6 +180,7 @@ impl Book {
             };
             let wanted = report.want.saturating_sub(holding.granted);
             account.clamp(now_ms);
+            account.note_old(session);
             if let Some(term) = term {
                 account.grant(session, wanted, term, now_ms);
                 if account.committed(now_ms) > term.units {
@@ -306,6 +311,7 @@ impl Book {
                 .values_mut()
                 .for_each(|closed| *closed = Closed { done: true, ..Closed::default() });
             account.settled = 0;
+            account.open.values_mut().for_each(|holding| holding.old_taken = None);
             let (used, removed) = (account.taken_and_not_freed(), account.removed_by_sessions());
             account.settled = account.removals.reconcile(used, removed, units);
         }
@@ -443,8 +449,20 @@ impl BookAccount {
     /// Of a capacity, what was removed though nothing was there.
     fn clamp(&mut self, now_ms: i64) {
         if self.capacity {
-            let (used, removed) = (self.taken_and_not_freed(), self.removed_by_sessions());
-            self.removals.clamp(used, removed, now_ms);
+            let (old, removed) = (self.old(), self.removed_by_sessions());
+            self.removals.clamp(old, removed, now_ms);
+            if !self.removals.is_short() {
+                self.open.values_mut().for_each(|holding| holding.old_taken = None);
+            }
+        }
+    }
+
+    /// `session` was heard: what it takes from now on was not there when more was removed than is known to be used.
+    fn note_old(&mut self, session: &str) {
+        if self.removals.is_short()
+            && let Some(holding) = self.open.get_mut(session)
+        {
+            holding.old_taken = holding.old_taken.or(Some(holding.taken));
         }
     }
 
@@ -462,17 +480,25 @@ impl BookAccount {
             return all;
         }
         // What was removed sets free what is used, and never what is only held: that may be used yet.
-        let used = self.taken_and_not_freed();
-        all.saturating_sub(used).saturating_add(self.removals.in_use(used, self.removed_by_sessions()))
+        all.saturating_sub(self.taken_and_not_freed()).saturating_add(self.used())
     }
 
     fn used(&self) -> u64 {
         let used = self.taken_and_not_freed();
-        if self.capacity { self.removals.in_use(used, self.removed_by_sessions()) } else { used }
+        if self.capacity { self.removals.in_use(used, self.old(), self.removed_by_sessions()) } else { used }
     }
 
     fn taken_and_not_freed(&self) -> u64 {
-        let open = self.open.values().fold(0_u64, |sum, h| sum.saturating_add(h.used()));
+        self.sum_of_used(Holding::used)
+    }
+
+    /// Of what is taken and not freed, what a release can have been of: see [`Removals`].
+    fn old(&self) -> u64 {
+        self.sum_of_used(Holding::old)
+    }
+
+    fn sum_of_used(&self, of: impl Fn(&Holding) -> u64) -> u64 {
+        let open = self.open.values().fold(0_u64, |sum, h| sum.saturating_add(of(h)));
         // What a closed session forfeited of a kind that is counted counts as used.
         let closed = self.closed.values().filter(|c| c.free_at.is_none());
         closed.fold(open, |sum, c| sum.saturating_add(c.charge)).saturating_add(self.settled)
@@ -586,6 +612,10 @@ impl Holding {
 
     fn used(&self) -> u64 {
         self.taken.saturating_sub(self.freed)
+    }
+
+    fn old(&self) -> u64 {
+        self.old_taken.map_or(self.taken, |taken| taken.min(self.taken)).saturating_sub(self.freed)
     }
 
     /// Held, or used where that is more: an edge that admits while the control plane is away, or under a soft limit, runs

@@ -2,8 +2,9 @@
 //!
 //! In use are the units that sessions have taken and not freed, less those that were released elsewhere (`removed`). A
 //! release may arrive before the addition that it undoes; so more may be removed than is known to be used. That lasts
-//! until the addition is reported, or its session is closed and forfeits what it held. What is left over after that
-//! released nothing: it is clamped and recorded, or it would let as many units pass unseen one day.
+//! until the addition is reported, or its session is closed and forfeits what it held. Only what a session had taken when
+//! it was heard first since then can be that addition (`old`): what it takes later is used, and no release of nothing
+//! lets it pass unseen. What is left over after a time released nothing: it is clamped and recorded.
 
 use serde::{Deserialize, Serialize};
 
@@ -35,14 +36,20 @@ impl Removals {
         self.clamped
     }
 
-    /// Units in use, of `used` that were taken and not freed. `by_sessions`: removed by sessions that are not settled.
-    pub fn in_use(&self, used: u64, by_sessions: u64) -> u64 {
-        used.saturating_sub(self.removed(by_sessions))
+    /// Units in use, of `used` that were taken and not freed, `old` of them before more was removed than was known to be
+    /// used. `by_sessions`: removed by sessions that are not settled.
+    pub fn in_use(&self, used: u64, old: u64, by_sessions: u64) -> u64 {
+        used.saturating_sub(self.removed(by_sessions).min(old))
+    }
+
+    /// Whether more is removed than is known to be used.
+    pub fn is_short(&self) -> bool {
+        self.short_since_ms.is_some()
     }
 
     /// Clamps what nothing was added for in time.
-    pub fn clamp(&mut self, used: u64, by_sessions: u64, now_ms: i64) {
-        let beyond = self.removed(by_sessions).saturating_sub(used);
+    pub fn clamp(&mut self, old: u64, by_sessions: u64, now_ms: i64) {
+        let beyond = self.removed(by_sessions).saturating_sub(old);
         self.short_since_ms = match self.short_since_ms {
             _ if beyond == 0 => None,
             None => Some(now_ms),

@@ -363,6 +363,27 @@ fn what_released_nothing_is_clamped_and_shown() {
 }
 
 #[test]
+fn what_is_added_after_a_release_of_nothing_is_in_use_at_once() {
+    // Two are added and nine released elsewhere; the edge that added them releases them once more, adds two again, and
+    // then eight: ten are there.
+    check(
+        "s1 rooms 0 0 0 2; s1 rooms 2 0 0 0; s2 rooms 0 0 0 0 9; rooms?; s1 rooms 2 2 0 0 5; s1 rooms 4 2 0 12; \
+         s1 rooms 12 2 0 20; rooms?; s2 rooms 0 0 0 3 9; at 60; prune; rooms?",
+        expect![[r#"
+            s1: 2-0 0-0 unleased 8
+            s1: 2-0 2-0 unleased 8
+            s2: 0-0 0-0 unleased 10
+            rooms: 0 used, 0 leased, 10 free, 0 clamped
+            s1: 2-0 2-2 unleased 8
+            s1: 10-0 4-2 unleased 0
+            s1: 10-0 12-2 unleased 0
+            rooms: 10 used, 0 leased, 0 free, 0 clamped
+            s2: 0-0 0-0 unleased 0
+            rooms: 10 used, 0 leased, 0 free, 14 clamped"#]],
+    );
+}
+
+#[test]
 fn of_a_capacity_nothing_is_granted_that_nobody_wants() {
     check(
         "s1 rooms 0 0 0 1; s2 rooms 0 0 0 2; s2 rooms 2 0 0 20",

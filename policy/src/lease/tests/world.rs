@@ -928,9 +928,15 @@ impl World {
             let (limit, start_ms) = (account["limit"].as_str().unwrap(), account["window"].as_i64().unwrap());
             let mut used = number(account, "settled");
             let (mut removed, mut forfeited) = (number(&account["removals"], "settled"), 0);
+            // What was taken since more was removed than was known to be used: that can be of nothing in it.
+            let mut young = 0;
             for holding in account["open"].as_object().into_iter().flat_map(|o| o.values()) {
                 used += number(holding, "t") - number(holding, "f");
                 removed += number(holding, "d");
+                if !holding["o"].is_null() {
+                    let taken = number(holding, "t") - number(holding, "f");
+                    young += taken - taken.min(number(holding, "o").saturating_sub(number(holding, "f")));
+                }
             }
             for closed in account["closed"].as_object().into_iter().flat_map(|o| o.values()) {
                 let known = number(closed, "taken") - number(closed, "freed");
@@ -952,7 +958,8 @@ impl World {
                 let by_id = removed - heard.1;
                 assert!(by_id == 0 || self.by_id);
                 let standing = self.standing(limit);
-                let counted = (used + forfeited + standing.clamped).saturating_sub(removed);
+                let old = used + forfeited - young;
+                let counted = (old + standing.clamped).saturating_sub(removed).min(old) + young;
                 assert_eq!(standing.used, counted, "{limit}: what is shown to be in use");
             }
         }
