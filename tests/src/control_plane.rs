@@ -130,11 +130,34 @@ impl ControlPlane {
     /// Units of `calls` that the ledger has for a subject: used, which is charged less refunded.
     #[track_caller]
     pub fn used(&self, subject: &str) -> i64 {
+        self.used_of(subject, "calls")
+    }
+
+    /// Units of a meter that the ledger has for a subject.
+    #[track_caller]
+    pub fn used_of(&self, subject: &str, meter: &str) -> i64 {
         let page =
             self.ask("GET", &format!("/v1/subjects/{subject}/usage?by=total"), None).expect(200).json();
         let rows = page["usage"].as_array().cloned().unwrap_or_default();
-        let of_meter = rows.iter().filter(|row| row["meter"] == "calls");
+        let of_meter = rows.iter().filter(|row| row["meter"] == meter);
         of_meter.map(|row| row["used"].as_i64().expect("a number")).sum()
+    }
+
+    /// How a limit of a subject stands.
+    #[track_caller]
+    pub fn standing(&self, subject: &str, limit: &str) -> Value {
+        let page = self.ask("GET", &format!("/v1/subjects/{subject}"), None).expect(200).json();
+        let standings = page["limits"].as_array().cloned().unwrap_or_default();
+        let found = standings.into_iter().find(|standing| standing["limit"] == limit);
+        found.unwrap_or_else(|| panic!("{subject} has no limit {limit}: {page}"))
+    }
+
+    /// Waits until so many units of a limit are in use, as far as edges have said.
+    #[track_caller]
+    pub fn wait_until_standing(&self, subject: &str, limit: &str, used: u64) {
+        wait::until_equal("the standing follows", wait::SOON, &json!(used), || {
+            self.standing(subject, limit)["used"].clone()
+        });
     }
 
     /// Waits until the ledger has exactly this for a subject.

@@ -16,6 +16,7 @@ pub mod process;
 pub mod relay;
 pub mod scene;
 pub mod server;
+pub mod stage;
 pub mod token;
 pub mod upstream;
 pub mod wait;
