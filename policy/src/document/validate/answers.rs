@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Faults, TEMPLATE_BYTES_MAX, UNITS_MAX, WARNINGS_MAX};
+use super::{Faults, TEMPLATE_BYTES_MAX, WARNINGS_MAX};
 use crate::document::DENIAL_CODES;
 use crate::document::fault::{item, member};
 use crate::document::model::{DenialTemplate, Denials, JsonRpcDenials};
@@ -63,8 +63,8 @@ fn jsonrpc(denials: &JsonRpcDenials, path: &str, faults: &mut Faults) {
         if code != ALL_OTHERS {
             known_code(code, &path, faults);
         }
-        if number.unsigned_abs() > UNITS_MAX {
-            faults.add(path, format!("use a number from -{UNITS_MAX} to {UNITS_MAX}"));
+        if i32::try_from(*number).is_err() {
+            faults.add(path, format!("use a number from {} to {}", i32::MIN, i32::MAX));
         }
     }
     let data = member(path, "data");

@@ -129,7 +129,7 @@ fn json_rpc_errors_have_numbers_by_code() {
         with(json!({"codes": {"quota": 1, "rate-exceeded": UNITS_MAX + 1}})),
         expect![[r#"
             denials.jsonrpc.codes.quota: write the code of a denial, such as quota-exceeded or feature-required; there is no quota
-            denials.jsonrpc.codes.rate-exceeded: use a number from -9007199254740991 to 9007199254740991"#]],
+            denials.jsonrpc.codes.rate-exceeded: use a number from -2147483648 to 2147483647"#]],
     );
     check_denials(
         with(json!({"data": {"default": {}}})),
