@@ -9,6 +9,12 @@ use crate::path;
 /// Headers that only an edge sets.
 const OURS: &[u8] = b"x-tollgate-";
 
+/// Whether a name is that of a header of ours. To CGI and what follows it (WSGI, PHP) an underscore is a hyphen.
+fn is_ours(name: &[u8]) -> bool {
+    let same = |(byte, ours): (&u8, &u8)| byte == ours || (*byte == b'_' && *ours == b'-');
+    name.len() >= OURS.len() && name.iter().zip(OURS).all(same)
+}
+
 /// The headers of a request, as they stand in the proxy's answer.
 pub struct Head<'a> {
     /// All of them.
@@ -59,7 +65,7 @@ impl<'a> Head<'a> {
                 b":authority" => head.host = String::from_utf8_lossy(value),
                 b"content-length" => {
                     head.content_length = number(value);
-                    head.bad_length = head.content_length.is_none();
+                    head.bad_length |= head.content_length.is_none();
                 }
                 b"content-type" => head.is_grpc = value.starts_with(b"application/grpc"),
                 b"authorization" => {
@@ -68,7 +74,7 @@ impl<'a> Head<'a> {
                         _ => Authorization::Several,
                     }
                 }
-                _ if name.starts_with(OURS) => {
+                _ if is_ours(name) => {
                     head.spoofed.push(String::from_utf8_lossy(name).into_owned());
                 }
                 _ => {}
