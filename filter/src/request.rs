@@ -92,8 +92,8 @@ struct Passed {
     /// What it took of its subject's record, and of its member's.
     reservations: Reservations,
     fields: Fields,
-    /// The largest body that is allowed.
-    size: Option<(CompiledLimit, Enforcement)>,
+    /// The largest bodies that are allowed: first those that are enforced.
+    sizes: Vec<(CompiledLimit, Enforcement)>,
     tier: String,
     /// The response, once it is there and something of it is still to be settled.
     watched: Option<Box<Watched>>,
@@ -400,12 +400,12 @@ impl Request {
             host.choose_route_again();
         }
         self.edge.touch(&of);
-        let tier = if admitted.size.is_some() { tier_name.to_owned() } else { String::new() };
+        let tier = if admitted.sizes.is_empty() { String::new() } else { tier_name.to_owned() };
         let passed = Passed {
             of,
             reservations: Reservations { subject: admitted.reservation, member },
             fields: admitted.fields,
-            size: admitted.size,
+            sizes: admitted.sizes,
             tier,
             watched: None,
         };
@@ -420,13 +420,17 @@ impl Request {
     fn check_size(&self) -> Flow {
         let bytes = self.intake.bytes();
         let over = match &mut *self.state.borrow_mut() {
-            State::Passed(passed) => passed.size.take_if(|(limit, _)| bytes > limit.units),
+            // Once the upstream answers there is nothing to refuse, and nothing to take back: it has done its work.
+            State::Passed(passed) if passed.watched.is_none() => {
+                let over = passed.sizes.iter().position(|(limit, _)| bytes > limit.units);
+                over.map(|at| passed.sizes.remove(at))
+            }
             _ => None,
         };
         let Some((limit, holds)) = over else { return Flow::Continue };
         if holds != Enforcement::Enforce {
             self.edge.metrics.decided("shadow", "size-exceeded", "");
-            return Flow::Continue;
+            return self.check_size();
         }
         let State::Passed(passed) = self.replace(State::Over) else { return Flow::Continue };
         self.edge.undo(&passed.of, &passed.reservations);

@@ -18,6 +18,9 @@ pub use plan::{Cost, KeptPlan, Plan, Plans, RoutePlan, limits_nobody};
 pub use question::{Admitted, Mode, Outcome, Question, Whose};
 pub use settle::{Ending, Reservation};
 
+#[cfg(test)]
+mod tests;
+
 /// The two clocks, read together once per request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {

@@ -63,10 +63,10 @@ pub struct RoutePlan {
     pub costs: Vec<Cost>,
     /// The same for the member of an organisation that calls.
     pub member_costs: Vec<Cost>,
-    /// Capacities that the route gives back to.
-    pub releases: Vec<Cost>,
-    /// Largest body, by the limit that says so.
-    pub size: Option<(CompiledLimit, Enforcement)>,
+    /// Capacities that the route gives back to, of the subject and of the member.
+    releases: Vec<Cost>,
+    /// Largest bodies, by the limits that say so.
+    pub sizes: Vec<(CompiledLimit, Enforcement)>,
     /// `RateLimit-Policy`, or empty.
     pub policy_header: String,
     /// The first feature that the route needs and the tier lacks.
@@ -101,6 +101,20 @@ impl RoutePlan {
             Whose::Subject => &self.costs,
             Whose::Member => &self.member_costs,
         }
+    }
+
+    /// The capacities on the record of `whose` that the route gives back to.
+    pub(super) fn releases_of(&self, whose: Whose) -> impl Iterator<Item = &Cost> {
+        let scope = match whose {
+            Whose::Subject => Scope::Subject,
+            Whose::Member => Scope::Member,
+        };
+        self.releases.iter().filter(move |cost| cost.limit.scope == scope)
+    }
+
+    /// Whether anything of it is counted on the record of the member that calls.
+    pub(super) fn touches_member(&self) -> bool {
+        !self.member_costs.is_empty() || self.releases_of(Whose::Member).next().is_some()
     }
 }
 
@@ -227,8 +241,8 @@ impl Plan {
 
     fn make(&self, policy: &CompiledPolicy, route: &Arc<CompiledRoute>) -> RoutePlan {
         let enforcement = policy.enforcement_of(route, None);
-        let (mut costs, mut member_costs, mut given_back, mut size) =
-            (Vec::new(), Vec::new(), Vec::new(), None);
+        let (mut costs, mut member_costs, mut given_back, mut sizes) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (limit, window) in &self.limits {
             let capacity = matches!(limit.kind, LimitKind::Capacity);
             let holds = match policy.enforcement_of(route, Some(limit)) {
@@ -239,7 +253,7 @@ impl Plan {
                 continue;
             }
             let Some(kind) = AccountKind::of(&limit.kind) else {
-                size = Some((limit.clone(), holds));
+                sizes.push((limit.clone(), holds));
                 continue;
             };
             let rest_ms = AccountKind::rest_ms(&limit.kind);
@@ -275,7 +289,7 @@ impl Plan {
             costs,
             member_costs,
             releases: given_back,
-            size,
+            sizes,
             enforcement,
         }
     }

@@ -15,9 +15,6 @@ use super::fields::Fields;
 use super::plan::{Cost, KeptPlan, Plan, Plans, REFUND_LINGER_MS, RoutePlan, rank};
 use super::settle::Reservation;
 
-/// Most limits that one request touches; their outcomes are kept in the bits of a word. A tier has at most 64.
-const NEEDS_MAX: usize = 64;
-
 /// What is to be done with a request.
 #[derive(Debug)]
 pub enum Outcome {
@@ -44,8 +41,9 @@ pub struct Admitted {
     pub shadow: Vec<&'static str>,
     /// Soft limits that it went beyond.
     pub over: Vec<Arc<str>>,
-    /// The largest body that its routes allow, to be held against a body whose length is not known yet.
-    pub size: Option<(CompiledLimit, Enforcement)>,
+    /// The largest bodies that its routes allow, to be held against a body whose length is not known yet: first those that
+    /// are enforced.
+    pub sizes: Vec<(CompiledLimit, Enforcement)>,
 }
 
 impl Admitted {
@@ -147,7 +145,7 @@ impl Question<'_> {
     /// The plan of `record`, an organisation's, if the request touches limits that are of each member alone.
     pub fn member_plan(&self, record: &mut Record) -> Option<Rc<Plan>> {
         let plan = self.plan(record);
-        let touched = self.routes(&plan).iter().any(|route| !route.member_costs.is_empty());
+        let touched = self.routes(&plan).iter().any(|route| route.touches_member());
         touched.then_some(plan)
     }
 
@@ -212,16 +210,15 @@ impl Question<'_> {
             }
             return Ok(shadow);
         };
-        for route in routes {
+        for (line, route) in routes.iter().enumerate() {
             if let Some(feature) = &route.missing_feature {
-                refuse(route.enforcement, Denial::no_feature(feature, &tier.name))?;
+                refuse(route.enforcement, Denial { line, ..Denial::no_feature(feature, &tier.name) })?;
             }
         }
-        for route in routes {
-            if let (Some((limit, holds)), Some(bytes)) = (&route.size, self.bill.body_bytes)
-                && bytes > limit.units
-            {
-                refuse(*holds, Denial::too_large(limit, &tier.name, bytes))?;
+        let bytes = self.bill.body_bytes.unwrap_or(0);
+        for (line, route) in routes.iter().enumerate() {
+            for (limit, holds) in route.sizes.iter().filter(|(limit, _)| bytes > limit.units) {
+                refuse(*holds, Denial { line, ..Denial::too_large(limit, &tier.name, bytes) })?;
             }
         }
         Ok(shadow)
@@ -266,8 +263,8 @@ impl Question<'_> {
         let keeps_ends = needs.iter().any(|need| need.cost.needs_end());
         let end_of = |demand: &Demand| record.accounts.get(demand.account).map_or(0, Account::taken_end_ms);
         let ends = if keeps_ends { demands.iter().map(end_of).collect() } else { Vec::new() };
-        let sizes = routes.iter().filter_map(|route| route.size.as_ref());
-        let size = sizes.min_by_key(|(limit, _)| limit.units).cloned();
+        let mut sizes: Vec<_> = routes.iter().flat_map(|route| route.sizes.iter().cloned()).collect();
+        sizes.sort_by_key(|(limit, holds)| (*holds, limit.units));
         drop(needs);
         Outcome::Admit(Box::new(Admitted {
             reservation: Reservation::new(record.session, self.now.wall_ms, routes, whose, ends, untaken),
@@ -276,7 +273,7 @@ impl Question<'_> {
             bypass: plan.bypass,
             shadow,
             over: beyond,
-            size,
+            sizes,
         }))
     }
 
@@ -318,8 +315,9 @@ impl Question<'_> {
                     Verdict::Admit { over } => {
                         let open: Vec<Demand> = open.into_iter().map(|(_, demand)| demand).collect();
                         lease::take(record, &open, mono_ms);
-                        let at = |bits: u64, (position, (at, _)): (usize, &(usize, Demand))| {
-                            if bit(over, position) { bits | 1 << at } else { bits }
+                        let at = |bits: u64, (position, (at, _)): (usize, &(usize, Demand))| match at {
+                            0..64 if bit(over, position) => bits | 1 << at,
+                            _ => bits,
                         };
                         Verdict::Admit { over: shut.iter().enumerate().fold(0, at) }
                     }
@@ -418,16 +416,21 @@ impl Question<'_> {
 
 /// What the bill needs of each limit, in the order in which the first failure wins.
 pub(super) fn needs<'p>(bill: &Bill, routes: &'p [Rc<RoutePlan>], whose: Whose) -> Vec<Need<'p>> {
-    let mut needs = Vec::with_capacity(routes.iter().map(|route| route.costs_of(whose).len()).sum());
+    let mut needs: Vec<Need<'p>> =
+        Vec::with_capacity(routes.iter().map(|route| route.costs_of(whose).len()).sum());
     for (line, route) in routes.iter().enumerate() {
         for cost in route.costs_of(whose) {
             let units = match cost.charge {
                 Some(charge) => bill.lines.get(line).map_or(0, |line| line.units(charge)),
-                // However many calls are in a request, it is one in flight.
-                None if needs.iter().any(|need: &Need<'_>| need.cost.limit.name == cost.limit.name) => {
-                    continue;
-                }
-                None => 1,
+                // However many calls are in a request, it is one in flight; what one of them enforces holds for all.
+                None => match needs.iter_mut().find(|need| need.cost.limit.name == cost.limit.name) {
+                    Some(need) if need.cost.holds <= cost.holds => continue,
+                    Some(need) => {
+                        (need.line, need.cost) = (line, cost);
+                        continue;
+                    }
+                    None => 1,
+                },
             };
             needs.push(Need { line, cost, units });
         }
@@ -435,7 +438,6 @@ pub(super) fn needs<'p>(bill: &Bill, routes: &'p [Rc<RoutePlan>], whose: Whose) 
     if routes.len() > 1 {
         needs.sort_by_key(|need| rank(&need.cost.limit.kind));
     }
-    needs.truncate(NEEDS_MAX);
     needs
 }
 
@@ -456,6 +458,8 @@ fn deny(denial: Denial) -> Outcome {
     Outcome::Deny(Box::new(denial))
 }
 
-fn bit(bits: u64, position: usize) -> bool {
-    bits >> position & 1 == 1
+/// A batch of many calls may need more than there are bits: those beyond have none (see [`lease::decide`]), and are refused
+/// or taken like all others.
+pub(super) fn bit(bits: u64, position: usize) -> bool {
+    position < 64 && bits >> position & 1 == 1
 }

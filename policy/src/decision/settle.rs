@@ -9,7 +9,7 @@ use crate::lease::{Account, AccountKind, Record, SessionId};
 use super::Now;
 use super::bill::{Bill, Line};
 use super::plan::RoutePlan;
-use super::question::{Whose, demand, needs};
+use super::question::{Whose, bit, demand, needs};
 
 /// What a request took of one record.
 #[derive(Debug)]
@@ -102,9 +102,7 @@ impl Reservation {
                     settle_thing(policy, record, (rule, charge), line, settled, now);
                 }
             }
-            if self.whose == Whose::Subject {
-                self.release(record, plan, line, ending, now);
-            }
+            self.release(record, plan, line, ending, now);
         }
         if same {
             self.end(bill, record);
@@ -156,6 +154,18 @@ impl Reservation {
             }
             let end_ms = self.end_of(position);
             let cost = need.cost;
+            if let Settled::Is(units) = settled
+                && units > reserved
+                && !self.is_untaken(position)
+            {
+                // A record that was begun anew in between may not have the account yet.
+                let at = demand(record, cost, 0).account;
+                if let Some(account) = record.accounts.get_mut(at) {
+                    account.settle(now.mono_ms);
+                    account.take(units - reserved, cost.rest_ms, cost.limit.units, now.mono_ms);
+                }
+                continue;
+            }
             let Some(account) = self.account(record, position, &cost.limit.name, cost.window.start_ms) else {
                 continue;
             };
@@ -197,7 +207,7 @@ impl Reservation {
 
     /// Gives back to capacities. What has an id is released by the control plane, which knows whether it was there.
     fn release(&self, record: &mut Record, plan: &RoutePlan, line: &Line, ending: &Ending<'_>, now: Now) {
-        for cost in &plan.releases {
+        for cost in plan.releases_of(self.whose) {
             let Some(charge) = cost.charge else { continue };
             let Some(rule) = plan.route.charges.get(charge).filter(|rule| rule.id.is_none()) else {
                 continue;
@@ -232,10 +242,14 @@ impl Reservation {
         limit: &str,
         window_start_ms: i64,
     ) -> Option<&'r mut Account> {
-        if self.untaken >> position & 1 == 1 {
+        if self.is_untaken(position) {
             return None;
         }
         record.account(limit, window_start_ms).and_then(|at| record.accounts.get_mut(at))
+    }
+
+    fn is_untaken(&self, position: usize) -> bool {
+        bit(self.untaken, position)
     }
 
     fn end_of(&self, position: usize) -> u64 {

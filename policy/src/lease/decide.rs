@@ -5,7 +5,7 @@ use super::kind::AccountKind;
 use super::record::Record;
 
 /// What one request needs of one account of a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Demand {
     /// Position in [`Record::accounts`].
     pub account: usize,
@@ -110,15 +110,13 @@ pub fn decide(record: &mut Record, demands: &[Demand], valid: bool, now_ms: i64,
             return Verdict::Ask;
         };
         account.settle_within(demand.limit_units, mono_ms);
-        let before = demands.iter().enumerate().take(position);
-        let before = before.filter(|(at, d)| d.account == demand.account && untaken & bit(*at) == 0);
-        let units = before.fold(demand.units, |sum, (_, d)| sum.saturating_add(d.units));
+        let demand = &with_those_before(demands, position, untaken);
         let units = if demand.units > demand.limit_units {
             Units::Missing { never: true }
         } else if !valid {
             // A lease that has run out says nothing about a request that costs nothing.
             Units::Unknown
-        } else if account.free_within(demand.limit_units) >= units {
+        } else if account.free_within(demand.limit_units) >= demand.units {
             Units::There
         } else if account.holds_all(demand.limit_units) || mono_ms < account.empty_until_ms {
             // With the whole limit in this edge's hands, or an answer of just now, there is nobody to ask.
@@ -152,6 +150,7 @@ pub fn decide(record: &mut Record, demands: &[Demand], valid: bool, now_ms: i64,
 pub fn refuse(record: &Record, demands: &[Demand], now_ms: i64, mono_ms: u64) -> Refusal {
     let short = demands.iter().enumerate().find_map(|(position, demand)| {
         let account = record.accounts.get(demand.account)?;
+        let demand = &with_those_before(demands, position, 0);
         // Not for certain: other edges may hold units that they do not need, and giving them back takes a moment.
         let never = demand.units > demand.limit_units;
         let certain = never || account.holds_all(demand.limit_units) || mono_ms < account.empty_until_ms;
@@ -165,6 +164,15 @@ pub fn refuse(record: &Record, demands: &[Demand], now_ms: i64, mono_ms: u64) ->
         })
     });
     short.unwrap_or(Refusal { demand: 0, retry_after_ms: RETRY_UNKNOWN_MS, never: false })
+}
+
+/// A demand with the units of those before it on the same account, which come out of the same hand.
+fn with_those_before(demands: &[Demand], position: usize, untaken: u64) -> Demand {
+    let Some(demand) = demands.get(position) else { return Demand::default() };
+    let before = demands.iter().enumerate().take(position);
+    let before = before.filter(|(at, d)| d.account == demand.account && untaken & bit(*at) == 0);
+    let units = before.fold(demand.units, |sum, (_, d)| sum.saturating_add(d.units));
+    Demand { units, ..*demand }
 }
 
 /// Takes the units of all demands without asking whether they are free: only for a policy that says `open`.

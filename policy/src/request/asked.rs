@@ -106,7 +106,8 @@ impl Reading<'_> {
         let (body_bytes, bytes) = match body {
             Body::Whole(bytes) => (Some(bytes.len() as u64), bytes),
             Body::Unread(bytes) => return self.one(bytes.or(self.head.content_length), &[]),
-            Body::TooLong if self.policy.bodies.over == OverBodies::Refuse => {
+            // What holds for a call that nobody reads cannot be known: only amounts may go unmetered.
+            Body::TooLong if self.policy.bodies.over == OverBodies::Refuse || self.is_rpc() => {
                 let denial = Denial::body_too_large(self.policy.bodies.json_bytes_max);
                 return Err(Unpriced { denial: Box::new(denial), calls: None, code: None });
             }

@@ -164,7 +164,8 @@ fn a_lowered_maximum_holds_though_more_is_held() {
 #[test]
 fn demands_on_the_same_account_add_up() {
     check("day granted 3", "0:2/3 0:1/3", expect!["admit, taken [3]"]);
-    check("day granted 3", "0:2/3 0:2/3", expect!["refuse demand 1, retry in 60000 ms"]);
+    check("day granted 3", "0:2/3 0:2/3", expect!["refuse demand 1, retry in 60000 ms, never"]);
+    check("day granted 9 taken 6", "0:2/9 0:2/9", expect!["refuse demand 1, retry in 60000 ms"]);
     check("day granted 3", "0:2/9 0:2/9", expect!["ask"]);
 }
 
@@ -176,6 +177,7 @@ fn a_caller_that_has_asked_learns_which_demand_is_short() {
     check("a granted 3; b granted 0", "0:1/3 1:1/3", expect!["refuse demand 1, retry in 1000 ms"]);
     check("a granted 3; rate granted 1", "0:1/3 1:2/3", expect!["refuse demand 1, retry in 1000 ms"]);
     check("a granted 3", "0:1/3", expect!["refuse demand 0, retry in 1000 ms"]);
+    check("a granted 9; b granted 3", "0:1/9 1:2/9 1:2/9", expect!["refuse demand 2, retry in 1000 ms"]);
 }
 
 #[test]
