@@ -128,11 +128,17 @@ pub(crate) fn meaning_of(charge: &Charge, meter: usize) -> Result<Option<Compile
         return Ok(None);
     }
     let counted_per_call = matches!(amount, Amount::Units(_) | Amount::RequestJson(_));
-    let default_on = if amount.is_of_response() { On::Response } else { On::Request };
+    let release = rules.release.unwrap_or(false) || rules.units.is_some_and(i64::is_negative);
+    let default_on = match amount.is_of_response() {
+        // What was not there (404) or may not be deleted (403) frees nothing.
+        _ if release => On::Success,
+        true => On::Response,
+        false => On::Request,
+    };
     Ok(Some(CompiledCharge {
         meter,
         on: rules.on.unwrap_or(default_on),
-        release: rules.release.unwrap_or(false) || rules.units.is_some_and(i64::is_negative),
+        release,
         default: rules.default,
         estimate,
         id,

@@ -189,7 +189,7 @@ fn charges_mean_what_they_leave_out() {
     check_charge(json!({"units": 0, "id": "path.id"}), expect![[""]]);
     check_charge(
         json!(-3),
-        expect!["-Units(3) per call, on Request, default None, estimate None or 0, id None"],
+        expect!["-Units(3) per call, on Success, default None, estimate None or 0, id None"],
     );
     check_charge(
         json!({"units": 3, "per": "request", "on": "success", "id": "path.id"}),
@@ -200,7 +200,7 @@ fn charges_mean_what_they_leave_out() {
     check_charge(
         json!({"units": 3, "release": true, "id": "header.x-id"}),
         expect![[
-            r#"-Units(3) per call, on Request, default None, estimate None or 0, id Some(Header("x-id"))"#
+            r#"-Units(3) per call, on Success, default None, estimate None or 0, id Some(Header("x-id"))"#
         ]],
     );
     check_charge(

@@ -99,17 +99,21 @@ impl Facts<'_> {
         };
         match &charge.amount {
             Amount::Units(units) => units.saturating_mul(calls),
-            Amount::RequestBytes => self.body_bytes.unwrap_or(charge.estimate.default),
+            Amount::RequestBytes => self.body_bytes.unwrap_or_else(|| self.estimate(charge)),
             Amount::RequestHeader(name) => self.header(name).unwrap_or_else(missing),
             Amount::RequestJson(pointer) => self.sum(pointer, missing),
             Amount::ResponseBytes | Amount::ResponseHeader(_) | Amount::ResponseJson(_) => {
-                let default = charge.estimate.default;
-                match &charge.estimate.source {
-                    None => default.saturating_mul(calls),
-                    Some(EstimateSource::RequestHeader(name)) => self.header(name).unwrap_or(default),
-                    Some(EstimateSource::RequestJson(pointer)) => self.sum(pointer, || default),
-                }
+                self.estimate(charge)
             }
+        }
+    }
+
+    fn estimate(&self, charge: &CompiledCharge) -> u64 {
+        let default = charge.estimate.default;
+        match &charge.estimate.source {
+            None => default,
+            Some(EstimateSource::RequestHeader(name)) => self.header(name).unwrap_or(default),
+            Some(EstimateSource::RequestJson(pointer)) => self.sum(pointer, || default),
         }
     }
 
@@ -129,7 +133,7 @@ impl Facts<'_> {
     }
 }
 
-/// A whole number of a header's value. One that is more than any limit is that, however large it is.
+/// A whole number of a header's value. One that is more than any limit is that; one that no 64 bits hold is none.
 pub fn number(value: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(value.trim_ascii()).ok()?;
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::compile::CompiledPolicy;
+use crate::compile::{CompiledPolicy, UNLIMITED};
 use crate::lease::{Admission, Demand, Record};
 
 use super::Now;
@@ -51,7 +51,9 @@ impl Fields {
         };
         for (position, (demand, need)) in demands.iter().zip(needs).enumerate() {
             let before = demands.get(..position).unwrap_or_default();
-            if before.iter().any(|earlier| earlier.account == demand.account) {
+            if demand.limit_units == UNLIMITED
+                || before.iter().any(|earlier| earlier.account == demand.account)
+            {
                 continue;
             }
             let cost = need.cost;

@@ -49,7 +49,7 @@ pub struct Plan {
     pub tier: Option<Arc<CompiledTier>>,
     /// An administrator lets the subject pass all limits and features for now.
     pub bypass: bool,
-    /// The limits that can refuse, each with its window.
+    /// The limits that can refuse, or that must be counted all the same, each with its window.
     limits: Vec<(CompiledLimit, Window)>,
     routes: RefCell<Vec<Rc<RoutePlan>>>,
 }
@@ -203,7 +203,8 @@ impl Plan {
         let limits = tier.as_ref().map_or_else(Vec::new, |tier| policy.limits_of(tier, overrides));
         let limits: Vec<_> = limits
             .into_iter()
-            .filter(|limit| limit.units != UNLIMITED)
+            // What is stored counts though nothing limits it: another tier may, one day.
+            .filter(|limit| limit.units != UNLIMITED || limit.kind == LimitKind::Capacity)
             .map(|limit| {
                 let window = AccountKind::window(&limit.kind, now_ms, anchor_ms);
                 (limit, window)
@@ -262,6 +263,7 @@ impl Plan {
             // Whatever is stored is counted, or the count would be wrong from then on.
             let counts_anyway = capacity || matches!(limit.kind, LimitKind::Quota { soft: true, .. });
             let on_short = match holds {
+                _ if limit.units == UNLIMITED => OnShort::Pass,
                 Enforcement::Enforce if !matches!(limit.kind, LimitKind::Quota { soft: true, .. }) => {
                     OnShort::Refuse
                 }
@@ -317,7 +319,7 @@ pub fn limits_nobody(record: &mut Record, now: Now) -> bool {
 /// `RateLimit-Policy`: the maximum, and the window in seconds where it has a fixed length.
 fn policy_header<'a>(costs: impl Iterator<Item = &'a Cost>) -> String {
     let mut field = String::new();
-    for Cost { limit, .. } in costs {
+    for Cost { limit, .. } in costs.filter(|cost| cost.limit.units != UNLIMITED) {
         let comma = if field.is_empty() { "" } else { ", " };
         let _ = write!(field, "{comma}\"{}\";q={}", limit.name, limit.units);
         match &limit.kind {

@@ -41,6 +41,8 @@ enum Settled {
     Stays,
     /// The request failed: what was reserved is given back.
     Refunded,
+    /// The request failed, and what was reserved was only an estimate: it was never used, and does not rest either.
+    Unused,
     /// So many units, however many were reserved.
     Is(u64),
     /// So many units are given back to capacities.
@@ -63,10 +65,8 @@ impl Reservation {
     pub fn waits_for_end(&self) -> bool {
         self.routes.iter().any(|plan| {
             let counted_later = |charge: &CompiledCharge| {
-                charge.release
-                    || charge.id.is_some()
-                    || charge.on == On::Response
-                    || charge.amount == Amount::RequestBytes
+                let of_end = charge.amount.is_of_response() || charge.amount == Amount::RequestBytes;
+                charge.release || charge.id.is_some() || charge.on == On::Response || of_end
             };
             plan.route.charges.iter().any(counted_later)
                 || plan.costs_of(self.whose).iter().any(|cost| cost.kind == AccountKind::Concurrency)
@@ -171,11 +171,8 @@ impl Reservation {
             };
             match settled {
                 Settled::Refunded if same => account.refund(reserved),
+                Settled::Unused if same => account.undo(end_ms, reserved),
                 Settled::Is(units) if units < reserved && same => account.undo(end_ms, reserved - units),
-                Settled::Is(units) if units > reserved => {
-                    account.settle(now.mono_ms);
-                    account.take(units - reserved, cost.rest_ms, cost.limit.units, now.mono_ms);
-                }
                 _ => {}
             }
         }
@@ -196,9 +193,9 @@ impl Reservation {
         match settled {
             Settled::Stays => {}
             // It was counted in the session before, whose numbers are final.
-            Settled::Refunded if !same => {}
+            Settled::Refunded | Settled::Unused if !same => {}
             Settled::Is(units) if units < reserved && !same => {}
-            Settled::Refunded => record.uncount(meter, reserved, self.at_ms),
+            Settled::Refunded | Settled::Unused => record.uncount(meter, reserved, self.at_ms),
             Settled::Is(units) if units < reserved => record.uncount(meter, reserved - units, self.at_ms),
             Settled::Is(units) => record.count(meter, units.saturating_sub(reserved), now.wall_ms),
             Settled::Released(units) => record.count_released(meter, units, now.wall_ms),
@@ -276,12 +273,15 @@ impl Ending<'_> {
             return if released { Settled::Released(units) } else { Settled::Stays };
         }
         match (self.status, rule.on) {
-            // The upstream may have worked for it: a caller must not get work for nothing by hanging up.
+            // The upstream may have worked for it: a caller must not get work for nothing by hanging up, nor store for
+            // nothing what it sent without saying how much it would be.
+            (None, _) if rule.amount == Amount::RequestBytes && self.request_bytes > reserved => {
+                Settled::Is(self.request_bytes)
+            }
             (None, _) => Settled::Stays,
             (Some(_), On::Request) if failed => Settled::Refunded,
             (Some(_), On::Success) if !succeeded => Settled::Refunded,
-            // What was only an estimate was never used: it does not rest either.
-            (Some(_), On::Response) if failed => Settled::Is(0),
+            (Some(_), On::Response) if failed => Settled::Unused,
             (Some(_), On::Response) => match amount.or(rule.default) {
                 Some(units) => Settled::Is(units),
                 None => Settled::Stays,
@@ -315,7 +315,7 @@ fn settle_thing(
         Settled::Stays if !rule.release => (line.units(charge), true),
         Settled::Is(units) => (units, true),
         Settled::Released(_) => (0, false),
-        Settled::Stays | Settled::Refunded => return,
+        Settled::Stays | Settled::Refunded | Settled::Unused => return,
     };
     // What is not noted stays charged: an addition is not known when it is removed, a removal is not heard of.
     let _noted = record.note_thing(meter, *id, units, present, now.mono_ms);

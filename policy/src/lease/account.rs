@@ -181,6 +181,11 @@ impl Account {
             let own = units.min(self.used());
             self.freed = self.freed.saturating_add(own);
             self.removed = self.removed.saturating_add(units - own);
+            // What is free now the control plane may have to hand out: where more was used than held, or another session
+            // had taken it.
+            if units > 0 {
+                self.empty_until_ms = 0;
+            }
         }
     }
 

@@ -43,7 +43,8 @@ pub struct ChargeRules {
     /// Gives the amount back instead of taking it: only on meters of capacities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<bool>,
-    /// When it counts. Default: `response` where the source is in the response, else `request`.
+    /// When it counts. Default: `success` of what is given back, `response` where the source is in the response, else
+    /// `request`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on: Option<On>,
     /// What an amount that is missing or cannot be read counts as. Without it what was reserved stays charged of a response,
