@@ -250,7 +250,7 @@ impl Edge {
             let record = record.or_else(|| {
                 begins.then(|| Record::new(&of.identity.subject, question.session, question.now.mono_ms))
             });
-            (Change::Keep, record.and_then(|mut record| question.member_plan(&mut record)))
+            (Change::Keep, record.and_then(|mut record| question.member_plan(&mut record, mode)))
         })?;
         let Some(plan) = plan else { return Ok(None) };
         let decide = |record: &mut Record| question.decide_member(record, &plan, mode);

@@ -136,14 +136,27 @@ impl Question<'_> {
 
     /// Decides on the record of the member that calls, by its organisation's plan (see [`Question::member_plan`]).
     pub fn decide_member(&self, record: &mut Record, plan: &Rc<Plan>, mode: Mode) -> Outcome {
-        match self.begin(record, mode) {
-            Some(outcome) => outcome,
-            None => self.decide_limits(record, plan, self.routes(plan), Whose::Member, mode, Vec::new()),
+        let routes = self.routes(plan);
+        // They come before all limits, and so before those of a member. A debt's are the organisation's to decide.
+        if !matches!(mode, Mode::Debt { .. })
+            && let Err(denial) = self.check_rules(plan, &routes, false)
+        {
+            return Outcome::Deny(denial);
         }
+        if let Some(outcome) = self.begin(record, mode) {
+            return outcome;
+        }
+        self.note_claim(record);
+        self.decide_limits(record, plan, routes, Whose::Member, mode, Vec::new())
     }
 
-    /// The plan of `record`, an organisation's, if the request touches limits that are of each member alone.
-    pub fn member_plan(&self, record: &mut Record) -> Option<Rc<Plan>> {
+    /// The plan of `record`, an organisation's, if the request touches limits that are of each member alone. `None` too
+    /// while nobody has said what the organisation has: [`Question::decide`] asks.
+    pub fn member_plan(&self, record: &mut Record, mode: Mode) -> Option<Rc<Plan>> {
+        let is_known = record.known && record.session == self.session;
+        if !is_known && !matches!(mode, Mode::Alone | Mode::Debt { .. }) {
+            return None;
+        }
         let plan = self.plan(record);
         let touched = self.routes(&plan).iter().any(|route| route.touches_member());
         touched.then_some(plan)
@@ -153,7 +166,10 @@ impl Question<'_> {
     /// each, by position. `member_plan` is given for a member's record.
     pub fn needs(&self, record: &mut Record, member_plan: Option<&Rc<Plan>>) -> Vec<(usize, u64)> {
         let (plan, whose) = match member_plan {
-            Some(plan) => (plan.clone(), Whose::Member),
+            Some(plan) => {
+                self.note_claim(record);
+                (plan.clone(), Whose::Member)
+            }
             None => (self.plan(record), Whose::Subject),
         };
         let routes = self.routes(&plan);
@@ -398,11 +414,16 @@ impl Question<'_> {
         self.bill.lines.iter().map(|line| plan.route(self.policy, &line.route)).collect()
     }
 
-    /// The plan of the subject's record.
-    pub fn plan(&self, record: &mut Record) -> Rc<Plan> {
+    /// The control plane works out by it what may be granted.
+    fn note_claim(&self, record: &mut Record) {
         if record.tier_claim != self.tier_claim {
             self.tier_claim.clone_into(&mut record.tier_claim);
         }
+    }
+
+    /// The plan of the subject's record.
+    pub fn plan(&self, record: &mut Record) -> Rc<Plan> {
+        self.note_claim(record);
         let mut kept = self.kept.borrow_mut();
         match &*kept {
             Some(kept) if kept.is_current(self.policy, record, self.now) => kept.plan.clone(),
