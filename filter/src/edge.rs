@@ -287,9 +287,14 @@ impl Edge {
         let now = self.host.now();
         let identity = &of.identity;
         let settle = |reservation: &Reservation, key: &Key, subject: &str| {
-            self.change(key, subject, |record| {
-                reservation.settle(&of.policy.compiled, &of.bill, record, ending, now);
+            let settled = Records::update(&*self.host, key, subject, |record| {
+                // One that had nothing to remember was dropped meanwhile; what the response says is counted all the same.
+                let before = record.unwrap_or_else(|| Record::new(subject, self.session.id(), now.mono_ms));
+                let mut record = before.clone();
+                reservation.settle(&of.policy.compiled, &of.bill, &mut record, ending, now);
+                (if record == before { Change::Keep } else { Change::Put(record) }, ())
             });
+            self.note_stuck(settled);
         };
         settle(&reservations.subject, &identity.key, &identity.subject);
         if let (Some(reservation), Some(member)) = (&reservations.member, &identity.member) {
@@ -308,19 +313,19 @@ impl Edge {
     }
 
     fn undo_one(&self, of: &Identified, key: &Key, subject: &str, reservation: &Reservation) {
-        self.change(key, subject, |record| reservation.undo(&of.policy.compiled, &of.bill, record));
-    }
-
-    /// Changes a record that is there. One that cannot be written keeps its charges: never a free pass.
-    fn change(&self, key: &Key, subject: &str, change: impl Fn(&mut Record)) {
-        let changed = Records::update(&*self.host, key, subject, |record| match record {
+        let undone = Records::update(&*self.host, key, subject, |record| match record {
             Some(mut record) => {
-                change(&mut record);
+                reservation.undo(&of.policy.compiled, &of.bill, &mut record);
                 (Change::Put(record), ())
             }
             None => (Change::Keep, ()),
         });
-        if changed.is_err() {
+        self.note_stuck(undone);
+    }
+
+    /// A record that cannot be written keeps its charges: never a free pass.
+    fn note_stuck(&self, written: Result<(), Stuck>) {
+        if written.is_err() {
             self.metrics.add(&*self.host, "tollgate.records.stuck", 1);
         }
     }
@@ -568,10 +573,7 @@ impl Edge {
             self.host.select_stream(waiter.request.stream);
             match waiter.cause {
                 Cause::Policy => drop(waiter.request.deny(&Denial::no_policy(), None, Rpc::NONE)),
-                Cause::Key => {
-                    let fault = TokenFault::UnknownKey { issuer: 0 };
-                    waiter.request.deny(&Denial::bad_token(fault), None, Rpc::NONE);
-                }
+                Cause::Key => waiter.request.go_without_keys(now),
                 Cause::Subject(_) if waiter.answered => {
                     waiter.request.decide(now, Mode::Answered { valid: self.lease_is_valid(now) });
                     // What still cannot be decided after an answer and a long wait is not decided better by waiting.

@@ -48,6 +48,11 @@ impl Intake {
         self.bytes_max.get() > 0
     }
 
+    /// Whether the proxy keeps all of it, to be read again.
+    pub fn keeps_all(&self) -> bool {
+        self.is_reading() && self.whole.get() && self.bytes.get() > 0
+    }
+
     /// Whether there is enough of it.
     pub fn is_ready(&self) -> bool {
         self.whole.get() || self.bytes.get() > self.bytes_max.get()

@@ -41,6 +41,10 @@ pub struct Request {
     waited: Cell<bool>,
     /// Nothing more of it comes until it goes on.
     held: Cell<bool>,
+    /// It waits for something else than its body, whose callbacks then begin nothing.
+    parked: Cell<bool>,
+    /// Newer keys did not come in time.
+    keyless: Cell<bool>,
 }
 
 #[derive(Default)]
@@ -133,6 +137,8 @@ impl Request {
             intake: Intake::default(),
             waited: Cell::new(false),
             held: Cell::new(false),
+            parked: Cell::new(false),
+            keyless: Cell::new(false),
         })
     }
 
@@ -154,7 +160,7 @@ impl Request {
             return Flow::Continue;
         }
         self.intake.holds(length, end);
-        if self.intake.is_reading() && self.intake.is_ready() && self.identified().is_none() {
+        if self.intake.is_reading() && self.intake.is_ready() && !self.parked.get() {
             return self.begin(self.edge.host.now());
         }
         if self.held.get() { Flow::Hold } else { Flow::Pause }
@@ -167,7 +173,7 @@ impl Request {
             State::Passed(_) | State::Over => return Flow::Continue,
             State::New | State::Identified(_) => {}
         }
-        if self.intake.is_reading() && self.identified().is_none() {
+        if self.intake.is_reading() && !self.parked.get() {
             return self.begin(self.edge.host.now());
         }
         Flow::Pause
@@ -175,6 +181,11 @@ impl Request {
 
     /// Reads and decides the request from its start; the stream must be the current one.
     pub fn begin(self: &Rc<Self>, now: Now) -> Flow {
+        self.parked.set(false);
+        if !matches!(&*self.state.borrow(), State::New) {
+            // The proxy has answered it meanwhile.
+            return Flow::Pause;
+        }
         let headers = self.edge.host.request_headers();
         let head = Head::of(&headers);
         for name in &head.spoofed {
@@ -227,13 +238,21 @@ impl Request {
                 let valid = self.edge.lease_is_valid(now);
                 self.decide(now, Mode::Leased { valid })
             }
-            Err(fault @ TokenFault::UnknownKey { .. }) if self.edge.ask_for_keys(&policy, fault, now) => {
+            Err(fault @ TokenFault::UnknownKey { .. })
+                if !self.keyless.get() && self.edge.ask_for_keys(&policy, fault, now) =>
+            {
                 self.park(Cause::Key, now)
             }
             Err(fault) => {
                 self.refuse(&Denial::bad_token(fault), &policy, Rpc::of(calls.as_ref()), enforcement)
             }
         }
+    }
+
+    /// No newer keys came: its token is refused like any other that cannot be verified. The stream must be the current one.
+    pub fn go_without_keys(self: &Rc<Self>, now: Now) {
+        self.keyless.set(true);
+        self.begin(now);
     }
 
     /// Decides an identified request; the stream must be the current one.
@@ -244,7 +263,8 @@ impl Request {
         let mode = if self.edge.is_alone() { Mode::Alone } else { mode };
         match self.edge.decide(&of, mode, now) {
             Ok(Decision::Admit { admitted, member }) => self.admit(of, *admitted, member, mode),
-            Ok(Decision::Deny(denial)) => self.refuse_identified(&denial, &of),
+            // What is only shadowed was not refused: a limit may be enforced where nothing else is.
+            Ok(Decision::Deny(denial)) => self.deny(&denial, Some(&of.policy), Rpc::of(of.calls.as_ref())),
             Ok(Decision::Ask(subject)) => self.park(Cause::Subject(subject), now),
             Err(_) => self.refuse_identified(&Denial::busy(), &of),
         }
@@ -468,10 +488,16 @@ impl Request {
     }
 
     fn park(self: &Rc<Self>, cause: Cause, now: Now) -> Flow {
-        // A policy may ask for the body.
-        let flow = if cause == Cause::Policy { Flow::Pause } else { Flow::Hold };
+        let flow = match cause {
+            // A policy may ask for the body.
+            Cause::Policy => Flow::Pause,
+            // It begins anew, and the proxy shows a body again only where it was told to buffer it.
+            Cause::Key if self.intake.keeps_all() => Flow::Pause,
+            Cause::Key | Cause::Subject(_) => Flow::Hold,
+        };
         if self.edge.waiting.add(self, cause, now) {
             self.waited.set(true);
+            self.parked.set(true);
             self.held.set(flow == Flow::Hold);
             self.edge.wake_soon();
             return flow;

@@ -7,6 +7,7 @@ mod proxy;
 mod world;
 
 mod denials;
+mod ends;
 mod limits;
 mod loss;
 mod pace;

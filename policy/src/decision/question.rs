@@ -122,12 +122,13 @@ impl Question<'_> {
             return outcome;
         }
         let plan = self.plan(record);
+        let routes = self.routes(&plan);
         // What nobody has said yet is not known to be missing.
         let unknown = matches!(mode, Mode::Debt { .. }) && !record.known;
-        if unknown && self.policy.on_control_plane_loss == OnControlPlaneLoss::Closed {
+        let refuses = routes.iter().any(|route| route.enforcement == Enforcement::Enforce);
+        if unknown && refuses && self.policy.on_control_plane_loss == OnControlPlaneLoss::Closed {
             return deny(Denial::control_plane_lost());
         }
-        let routes = self.routes(&plan);
         match self.check_rules(&plan, &routes, unknown) {
             Ok(shadow) => self.decide_limits(record, &plan, routes, Whose::Subject, mode, shadow),
             Err(denial) => Outcome::Deny(denial),
