@@ -1,7 +1,5 @@
 //! Two edges of one control plane in front of one application, and callers at both.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use serde_json::Value;
 
 use crate::client::Client;
@@ -88,16 +86,6 @@ impl Stage {
     pub fn assert_no_trap(&mut self) {
         self.one.assert_no_trap();
         self.two.assert_no_trap();
-    }
-}
-
-/// Raises a flag at the end of its scope, so that those who act until it is raised end though a test fails.
-#[derive(Debug)]
-pub struct Until<'a>(pub &'a AtomicBool);
-
-impl Drop for Until<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 
