@@ -291,10 +291,17 @@ impl Edge {
                 // One that had nothing to remember was dropped meanwhile; what the response says is counted all the same.
                 let before = record.unwrap_or_else(|| Record::new(subject, self.session.id(), now.mono_ms));
                 let mut record = before.clone();
-                reservation.settle(&of.policy.compiled, &of.bill, &mut record, ending, now);
-                (if record == before { Change::Keep } else { Change::Put(record) }, ())
+                let unheard = reservation.settle(&of.policy.compiled, &of.bill, &mut record, ending, now);
+                (if record == before { Change::Keep } else { Change::Put(record) }, unheard)
             });
-            self.note_stuck(settled);
+            if let Ok(unheard @ 1..) = settled {
+                self.metrics.add(
+                    &*self.host,
+                    "tollgate.things.unheard",
+                    i64::try_from(unheard).unwrap_or(i64::MAX),
+                );
+            }
+            self.note_stuck(settled.map(|_| ()));
         };
         settle(&reservations.subject, &identity.key, &identity.subject);
         if let (Some(reservation), Some(member)) = (&reservations.member, &identity.member) {

@@ -283,8 +283,9 @@ impl Question<'_> {
         let mut sizes: Vec<_> = routes.iter().flat_map(|route| route.sizes.iter().cloned()).collect();
         sizes.sort_by_key(|(limit, holds)| (*holds, limit.units));
         drop(needs);
+        let reservation = Reservation::new(record.session, self.now.wall_ms, routes, whose, ends, untaken);
         Outcome::Admit(Box::new(Admitted {
-            reservation: Reservation::new(record.session, self.now.wall_ms, routes, whose, ends, untaken),
+            reservation: if mode == Mode::Alone { reservation.alone() } else { reservation },
             tier: plan.tier.clone(),
             fields,
             bypass: plan.bypass,

@@ -22,6 +22,8 @@ pub struct Reservation {
     ends: Vec<u64>,
     /// Needs of shadowed limits that had too little left: nothing was taken there.
     untaken: u64,
+    /// A control plane is told of it. An edge that stands alone keeps no things: nobody would ever release them.
+    is_told: bool,
 }
 
 /// How a request ended.
@@ -58,7 +60,12 @@ impl Reservation {
         ends: Vec<u64>,
         untaken: u64,
     ) -> Self {
-        Self { session, at_ms, routes, whose, ends, untaken }
+        Self { session, at_ms, routes, whose, ends, untaken, is_told: true }
+    }
+
+    /// Of an edge that stands alone.
+    pub(super) fn alone(self) -> Self {
+        Self { is_told: false, ..self }
     }
 
     /// Whether the end of the request, and not only the response's status, settles something.
@@ -83,7 +90,8 @@ impl Reservation {
     }
 
     /// Settles on the record that it was taken from. A new session's record knows nothing of the units: those stay
-    /// charged, and only what comes on top is counted.
+    /// charged, and only what comes on top is counted. Answers how many things the control plane will not hear of, because
+    /// too many wait to be told already.
     pub fn settle(
         &self,
         policy: &CompiledPolicy,
@@ -91,7 +99,8 @@ impl Reservation {
         record: &mut Record,
         ending: &Ending<'_>,
         now: Now,
-    ) {
+    ) -> usize {
+        let mut unheard = 0;
         let same = record.session == self.session;
         for (at, (plan, line)) in self.routes.iter().zip(&bill.lines).enumerate() {
             for (charge, rule) in plan.route.charges.iter().enumerate() {
@@ -99,7 +108,9 @@ impl Reservation {
                 self.settle_accounts(bill, record, (at, charge), line.units(charge), settled, same, now);
                 if self.whose == Whose::Subject {
                     self.settle_usage(policy, record, rule, line.units(charge), settled, same, now);
-                    settle_thing(policy, record, (rule, charge), line, settled, now);
+                    let noted =
+                        !self.is_told || settle_thing(policy, record, (rule, charge), line, settled, now);
+                    unheard += usize::from(!noted);
                 }
             }
             self.release(record, plan, line, ending, now);
@@ -107,6 +118,7 @@ impl Reservation {
         if same {
             self.end(bill, record);
         }
+        unheard
     }
 
     /// Takes back all that was taken, as if the request had never been: another part of it was refused.
@@ -300,7 +312,8 @@ impl Ending<'_> {
     }
 }
 
-/// Notes that a thing with an id is there now, or is there no more.
+/// Notes that a thing with an id is there now, or is there no more. `false`: it could not be noted. An addition is then not
+/// known when it is removed, and a removal is not heard of: what is charged stays charged.
 fn settle_thing(
     policy: &CompiledPolicy,
     record: &mut Record,
@@ -308,15 +321,14 @@ fn settle_thing(
     line: &Line,
     settled: Settled,
     now: Now,
-) {
-    let Some(Some(id)) = line.things.get(charge) else { return };
-    let Some(meter) = policy.meters.get(rule.meter) else { return };
+) -> bool {
+    let Some(Some(id)) = line.things.get(charge) else { return true };
+    let Some(meter) = policy.meters.get(rule.meter) else { return true };
     let (units, present) = match settled {
         Settled::Stays if !rule.release => (line.units(charge), true),
         Settled::Is(units) => (units, true),
         Settled::Released(_) => (0, false),
-        Settled::Stays | Settled::Refunded | Settled::Unused => return,
+        Settled::Stays | Settled::Refunded | Settled::Unused => return true,
     };
-    // What is not noted stays charged: an addition is not known when it is removed, a removal is not heard of.
-    let _noted = record.note_thing(meter, *id, units, present, now.mono_ms);
+    record.note_thing(meter, *id, units, present, now.mono_ms)
 }
