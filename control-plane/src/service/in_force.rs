@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError};
 use serde_json::{Value as Json, json};
 use tollgate_policy::compile::CompiledPolicy;
 use tollgate_policy::document::{KeySource, PolicyDocument};
+use tollgate_policy::jwt::Keyring;
 use tollgate_policy::wire::{PolicyBundle, WIRE_VERSION};
 
 use super::ControlPlane;
@@ -31,6 +32,8 @@ pub struct PolicyInForce {
     pub document: PolicyDocument,
     /// Ready to decide with.
     pub compiled: CompiledPolicy,
+    /// Ready to verify with: the keys that edges get.
+    pub keyring: Keyring,
     /// What edges get: the document with all keys in it.
     pub bundle: Arc<PolicyBundle>,
 }
@@ -87,8 +90,11 @@ impl PolicyInForce {
         let compiled = CompiledPolicy::compile(&document, revision)
             .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
         let policy = with_keys(&document, keys);
+        let keyring = Keyring::from_issuers(&policy.issuers).map_err(|faults| {
+            faults.iter().map(|(path, text)| format!("issuers{path}: {text}")).collect::<Vec<_>>().join("; ")
+        })?;
         let bundle = Arc::new(PolicyBundle { version: WIRE_VERSION, revision, policy });
-        Ok(Self { version, document, compiled, bundle })
+        Ok(Self { version, document, compiled, keyring, bundle })
     }
 }
 
