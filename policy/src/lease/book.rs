@@ -383,6 +383,19 @@ impl Book {
             .collect()
     }
 
+    /// Units that closed sessions held of a limit whose units come back, each with the moment (Unix ms) from which they may
+    /// be granted again, in that order: until then nobody gets them, whether they were used or not.
+    pub fn resting(&self, limit: &str, window: i64, now_ms: i64) -> Vec<(i64, u64)> {
+        let found = self.accounts.iter().find(|a| a.limit == limit && a.window == window);
+        let closed = found.into_iter().flat_map(|account| account.closed.values());
+        let mut resting: Vec<(i64, u64)> = closed
+            .filter_map(|closed| Some((closed.free_at.filter(|free_at| now_ms < *free_at)?, closed.charge)))
+            .filter(|(_, units)| *units > 0)
+            .collect();
+        resting.sort_unstable();
+        resting
+    }
+
     /// Units of a limit's window that are held or charged: what must never exceed its maximum.
     pub fn committed(&self, limit: &str, window: i64, now_ms: i64) -> u64 {
         let found = self.accounts.iter().find(|a| a.limit == limit && a.window == window);

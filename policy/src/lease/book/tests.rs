@@ -46,7 +46,8 @@ fn window_of(limit: &str) -> i64 {
 /// Plays steps on a book under a maximum of 10, and shows what each answers. Moments are seconds.
 ///
 /// `s1 LIMIT TAKEN FREED RETURNED WANT [REMOVED]` a sync; `s1 close HEARD`; `s1 late|last LIMIT TAKEN FREED` numbers of a closed
-/// session, `s1 lastly TAKEN FREED REMOVED` of its rooms; `release UNITS` by id; `count UNITS` of rooms; `at SECONDS`; `limit UNITS`; `prune`; `? LIMIT` what is committed.
+/// session, `s1 lastly TAKEN FREED REMOVED` of its rooms; `release UNITS` by id; `count UNITS` of rooms; `at SECONDS`; `limit UNITS`; `prune`; `? LIMIT` what is committed; `rests? LIMIT` what
+/// nobody gets for a while.
 fn check(steps: &str, expected: Expect) {
     let (mut book, mut terms, mut now_ms) = (Book::default(), terms(10), 0);
     let mut said = Vec::new();
@@ -58,6 +59,10 @@ fn check(steps: &str, expected: Expect) {
             ["limit", _] => terms = super::tests::terms(number(1)),
             ["prune"] => book.prune(now_ms),
             ["?", limit] => said.push(format!("{limit} {}", book.committed(limit, window_of(limit), now_ms))),
+            ["rests?", limit] => {
+                let resting = book.resting(limit, window_of(limit), now_ms);
+                said.push(format!("{limit} rests {resting:?}"));
+            }
             [session, "close", _] => book.close(session, number(2).cast_signed() * 1_000, TTL_MS),
             [session, "late", limit, _, _] => {
                 book.settle(session, &[report(limit, [number(3), number(4), 0, 0])], false);
@@ -543,4 +548,24 @@ fn the_sessions_of_a_book_are_those_that_are_open() {
     assert_eq!(book.sessions(), ["s1", "s2"]);
     book.close("s1", 0, TTL_MS);
     assert_eq!(book.sessions(), ["s2"]);
+}
+
+#[test]
+fn what_a_closed_session_held_of_a_rate_is_nobody_s_until_it_has_rested() {
+    check(
+        "s1 rate 0 0 0 4; s2 rate 0 0 0 3; rests? rate; s2 close 1; s1 close 0; rests? rate; at 90; rests? rate; at 91; rests? rate",
+        expect![[r#"
+            s1: 9-0 0-0 unleased 1
+            s2: 1-0 0-0 unleased 0 pending recalls s1
+            rate rests []
+            rate rests [(90000, 9), (91000, 1)]
+            rate rests [(91000, 1)]
+            rate rests []"#]],
+    );
+    check(
+        "s1 day 1 0 0 4; s1 close 0; rests? day",
+        expect![[r#"
+        s1: 9-0 1-0 unleased 1
+        day rests []"#]],
+    );
 }
