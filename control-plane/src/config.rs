@@ -43,6 +43,10 @@ pub const SYNC_BODY_BYTES_MAX: usize = 8 << 20;
 /// Largest body of an import of things: 1,000 of them with ids of a kilobyte.
 pub const THINGS_BODY_BYTES_MAX: usize = 2 << 20;
 
+/// Largest body of a request to be explained, which may hold the body of the request that it is about: a megabyte of it, with
+/// JSON's escapes.
+pub const EXPLAIN_BODY_BYTES_MAX: usize = 2 << 20;
+
 /// Largest body of any other request but a policy's.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
 

@@ -220,7 +220,7 @@ impl Request {
             }
         };
         self.edge.metrics.unreadable(asked.unreadable);
-        let enforcement = asked.enforcement(&policy.compiled);
+        let enforcement = asked.bill.enforcement(&policy.compiled);
         let credentials = asked.credentials(&policy.compiled, &head, || self.edge.host.client_address());
         let calls = asked.calls;
         let identity = match credentials {

@@ -6,6 +6,7 @@ mod auth;
 mod bypass;
 mod capacity;
 mod edge;
+mod explain;
 mod extract;
 mod observe;
 mod operations;
@@ -30,7 +31,7 @@ use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::config::{BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX, THINGS_BODY_BYTES_MAX};
+use crate::config::{BODY_BYTES_MAX, EXPLAIN_BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX, THINGS_BODY_BYTES_MAX};
 use problem::{Problem, ProblemKind};
 pub use state::Api;
 
@@ -90,6 +91,11 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
             OpenApiRouter::new()
                 .routes(routes!(things::import))
                 .layer(DefaultBodyLimit::max(THINGS_BODY_BYTES_MAX)),
+        )
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(explain::explain))
+                .layer(DefaultBodyLimit::max(EXPLAIN_BODY_BYTES_MAX)),
         )
         .merge(small())
         .route_layer(middleware::from_fn_with_state(api.clone(), auth::admin));

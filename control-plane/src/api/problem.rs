@@ -76,6 +76,7 @@ kinds! {
     ReasonInvalid UNPROCESSABLE_ENTITY "reason-invalid" "A reason is needed";
     ThingsInvalid UNPROCESSABLE_ENTITY "things-invalid" "Such things cannot be imported";
     CapacityInvalid UNPROCESSABLE_ENTITY "capacity-invalid" "So much cannot be in use";
+    ExplainInvalid UNPROCESSABLE_ENTITY "explain-invalid" "Such a request cannot be explained";
     TokenUnmakeable UNPROCESSABLE_ENTITY "token-unmakeable" "Such a token cannot be made";
     Internal INTERNAL_SERVER_ERROR "internal" "Something is wrong with the control plane";
     DatabaseUnavailable SERVICE_UNAVAILABLE "database-unavailable" "The database does not answer";
@@ -194,6 +195,7 @@ fn invalid_kind(rule: Invalid) -> ProblemKind {
         Invalid::Reason => ProblemKind::ReasonInvalid,
         Invalid::Things => ProblemKind::ThingsInvalid,
         Invalid::Capacity => ProblemKind::CapacityInvalid,
+        Invalid::Explain => ProblemKind::ExplainInvalid,
         Invalid::Range => ProblemKind::RangeInvalid,
         Invalid::Token => ProblemKind::TokenUnmakeable,
     }

@@ -54,6 +54,7 @@ pub enum Invalid {
     Reason,
     Things,
     Capacity,
+    Explain,
     Range,
     Token,
 }

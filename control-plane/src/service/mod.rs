@@ -4,6 +4,7 @@ pub mod bypass;
 pub mod capacity;
 mod entitled;
 mod error;
+pub mod explain;
 pub mod in_force;
 pub mod jwks;
 pub mod members;

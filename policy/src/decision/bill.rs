@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use crate::body::pointer::Pointer;
-use crate::compile::{Amount, CompiledCharge, CompiledRoute, EstimateSource};
-use crate::document::UNITS_MAX;
+use crate::compile::{Amount, CompiledCharge, CompiledPolicy, CompiledRoute, EstimateSource};
+use crate::document::{Enforcement, UNITS_MAX};
 use crate::thing::ThingId;
 
 /// More than any limit can be, and little enough that sums of it overflow nothing soon.
@@ -54,6 +54,12 @@ impl Bill {
     pub fn plain(route: &Arc<CompiledRoute>) -> Self {
         let line = Line { route: route.clone(), units: None, things: Vec::new(), calls: Vec::new() };
         Self { lines: vec![line], body_bytes: None }
+    }
+
+    /// What holds for the request apart from limits: the strictest of its routes.
+    pub fn enforcement(&self, policy: &CompiledPolicy) -> Enforcement {
+        let of = |line: &Line| policy.enforcement_of(&line.route, None);
+        self.lines.iter().map(of).reduce(Enforcement::strictest).unwrap_or(policy.enforcement)
     }
 
     /// Whether anything is charged at all.

@@ -8,7 +8,7 @@ use crate::body::rpc::{Calls, RpcFault};
 use crate::body::{Unread, json};
 use crate::compile::{self, CallName, CompiledCharge, CompiledPolicy, CompiledRoute, IdSource, Match};
 use crate::decision::{BEYOND, Bill, Denial, Facts, Line};
-use crate::document::{Auth, Enforcement, OverBodies};
+use crate::document::{Auth, OverBodies};
 use crate::thing::ThingId;
 
 /// A body that may have been needed.
@@ -240,12 +240,6 @@ impl Reading<'_> {
 }
 
 impl Asked {
-    /// What holds for the request apart from limits: the strictest of its routes.
-    pub fn enforcement(&self, policy: &CompiledPolicy) -> Enforcement {
-        let of = |line: &Line| policy.enforcement_of(&line.route, None);
-        self.bill.lines.iter().map(of).reduce(Enforcement::strictest).unwrap_or(policy.enforcement)
-    }
-
     /// Who is to be charged. `peer` is the address that the proxy takes the client to have, asked only where it counts.
     pub fn credentials<'a>(
         &self,
