@@ -5,6 +5,7 @@ pub mod bypass;
 pub mod capacity;
 mod client;
 mod error;
+pub mod explain;
 mod output;
 pub mod policy;
 pub mod serve;
@@ -41,6 +42,8 @@ pub enum Command {
     Subject(subject::SubjectArguments),
     /// Show what a subject used.
     Usage(subject::UsageArguments),
+    /// Explain what an edge would do with a request, and why.
+    Explain(explain::ExplainArguments),
     /// Sign tokens, as an issuer of your own would: for tests and demonstrations.
     Token(token::TokenArguments),
 }

@@ -7,6 +7,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, SqliteConnection};
+use tokio::process::Command;
 use tollgate_control_plane::service::sweeper::Sweeper;
 use tollgate_control_plane::store::changes;
 use tollgate_policy::lease::{BUCKET_WINDOW, CAPACITY_WINDOW, CONCURRENCY_WINDOW, RATE_WINDOW};
@@ -603,6 +604,55 @@ async fn what_no_client_could_send_is_refused() {
     refused(json!({"path": "/a"}), 422, "body-invalid").await;
     refused(json!({"method": "GET", "path": "/a", "tier_claim": "pro"}), 422, "explain-invalid").await;
     refused(with("body", json!("x".repeat(3 << 20))), 413, "body-too-large").await;
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn the_command_says_first_what_is_decided_and_then_why() {
+    let test = TestDatabase::sqlite();
+    let served = start(&test.url).await;
+    subscribe(&served, "org:acme", "pro").await;
+    report(&served, 1, "member:acme/alice", "calls.day.member", START_MS, [7, 7]).await;
+    let run = async |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+            .arg("explain")
+            .args(arguments)
+            .env("TOLLGATE_SERVER", format!("http://{}", served.address))
+            .env("TOLLGATE_ADMIN_TOKEN", ADMIN)
+            .output()
+            .await
+            .unwrap();
+        let text = if output.status.success() { output.stdout } else { output.stderr };
+        String::from_utf8(text).unwrap()
+    };
+    let said = run(&["--subject", "member:acme/alice", "GET", "/a"]).await;
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(
+        lines[0].starts_with("GET /a is refused with 429 quota-exceeded: The plan pro allows 7 per day"),
+        "{said}"
+    );
+    assert_eq!(lines[2], "org:acme, for its member:acme/alice has pro (from its subscription)");
+    assert_eq!(lines[3], "Route default (auth required): charges 1 calls (units)");
+    assert!(lines[5].starts_with("LIMIT") && lines[6].starts_with("calls.day.member  "), "{said}");
+    assert!(said.contains("\nNote: "), "{said}");
+
+    let token = sign(&claims());
+    let said = run(&["--bearer", &token, "GET", "/priced", "-H", "X-Items: 9", "--json"]).await;
+    let json: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(
+        (&json["decision"]["code"], &json["limits"][0]["needed"]),
+        (&json!("quota-exceeded"), &json!(9))
+    );
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "{\"max_tokens\": 7}").unwrap();
+    let body = format!("@{}", file.path().display());
+    let said = run(&["--subject", "user:bob", "--tier-claim", "pro", "POST", "/chat", "--body", &body]).await;
+    assert!(said.starts_with("POST /chat passes.\n\nuser:bob has pro (from its claim)\n"), "{said}");
+    assert!(said.contains("charges 7 tokens (response_json /usage/total, an estimate)"), "{said}");
+    let said = run(&["GET", "/maybe", "--client-address", "203.0.113.7"]).await;
+    assert!(said.contains("anon:203.0.113.7 has anon"), "{said}");
+    let said = run(&["--subject", "a", "GET", "/a", "-H", "x"]).await;
+    assert!(said.contains("write it as NAME:VALUE"), "{said}");
     served.stop().await;
 }
 
