@@ -200,7 +200,7 @@ fn decided(
     let question = Question { policy, kept: &kept, plans: &plans, tier_claim, bill, session, now };
     let mut record = of_subject.record(&caller.subject, &row, session, now);
     let member = member_row.as_ref().zip(of_member.as_ref()).and_then(|((name, row, _), stood)| {
-        let plan = question.member_plan(&mut record)?;
+        let plan = question.member_plan(&mut record, Mode::Alone)?;
         let mut record = stood.record(name, row, session, now);
         Some(question.decide_member(&mut record, &plan, Mode::Alone))
     });
