@@ -53,6 +53,8 @@ pub struct CompiledPolicy {
     pub default_route: Arc<CompiledRoute>,
     /// Where the amounts of charges and estimates stand in request bodies, each once.
     pub request_pointers: Vec<Pointer>,
+    /// Headers that routes ask for, each once: a request that repeats one could be read in two ways.
+    pub route_headers: Vec<Box<str>>,
     /// Whether some tier limits each member of an organisation.
     pub limits_members: bool,
     router: Router,
@@ -191,6 +193,7 @@ impl CompiledPolicy {
             revision,
             default_route,
             request_pointers,
+            route_headers: route_headers(document),
             limits_members: tiers.values().any(|tier| tier.limits.iter().any(is_of_members)),
             meters: document.meters.keys().cloned().collect(),
             tiers,
@@ -310,6 +313,11 @@ impl Meters<'_> {
             template,
         })
     }
+}
+
+fn route_headers(document: &PolicyDocument) -> Vec<Box<str>> {
+    let names: BTreeSet<&String> = document.routes.iter().flat_map(|route| route.headers.keys()).collect();
+    names.into_iter().map(|name| name.as_str().into()).collect()
 }
 
 /// What `validate` should have found. A policy that it let slip is refused here, so that the last good one stays.

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tollgate_policy::document::is_name;
+use tollgate_policy::document::{UNITS_MAX, is_name};
 use tollgate_policy::lease::{Book, ThingsApplied};
 use tollgate_policy::wire::{
     SYNC_SUBJECTS_MAX, SubjectAnswer, SubjectReport, SyncRequest, SyncResponse, WIRE_VERSION,
@@ -336,8 +336,9 @@ fn usage_of(request: &SyncRequest) -> Vec<UsageWrite<'_>> {
             if !is_name(&usage.meter) || usage.hour.rem_euclid(HOUR_MS) != 0 {
                 continue;
             }
-            let taken = i64::try_from(usage.taken).unwrap_or(i64::MAX);
-            let freed = i64::try_from(usage.freed).unwrap_or(i64::MAX);
+            // An hour of one session holds no more than a limit may: sums of what callers claim must not overflow.
+            let bounded = |units: u64| i64::try_from(units.min(UNITS_MAX)).unwrap_or(i64::MAX);
+            let (taken, freed) = (bounded(usage.taken), bounded(usage.freed));
             let merged = merged.entry((&report.subject, &usage.meter, usage.hour)).or_default();
             *merged = (merged.0.max(taken), merged.1.max(freed));
         }

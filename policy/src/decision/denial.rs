@@ -110,6 +110,11 @@ impl Denial {
         Self::new(400, "path-ambiguous", "The path is ambiguous", format!("Send a plain path: {fault}."))
     }
 
+    /// A header that decides on the route, and comes more than once.
+    pub fn ambiguous_header(name: &str) -> Self {
+        Self::new(400, "header-ambiguous", "A header comes twice", format!("Send the header {name} once."))
+    }
+
     /// A body that must be read and is not what it has to be.
     pub fn bad_body(fault: &str) -> Self {
         Self::new(400, "body-malformed", "The body cannot be read", format!("Send a valid body: {fault}."))

@@ -16,6 +16,7 @@ pub const DENIAL_CODES: &[&str] = &[
     "token-critical-header",
     "token-claims",
     "path-ambiguous",
+    "header-ambiguous",
     "body-too-large",
     "body-malformed",
     "batch-too-large",

@@ -101,8 +101,19 @@ impl Reading<'_> {
         self.with_head(|head| self.policy.route_of_call(head, call).clone())
     }
 
-    /// What the request asks for, or what is wrong with its body.
+    /// The first header that decides on the route and comes more than once: the application may go by another of its values.
+    fn repeated_header(&self) -> Option<&str> {
+        let names = self.policy.route_headers.iter().map(|name| &**name);
+        let mut names = names.filter(|name| self.head.header(name).is_some());
+        names.find(|name| self.head.only_header(name).is_none())
+    }
+
+    /// What the request asks for, or what is wrong with it.
     pub fn price(&self, body: Body) -> Result<Asked, Unpriced> {
+        if let Some(name) = self.repeated_header() {
+            let denial = Box::new(Denial::ambiguous_header(name));
+            return Err(Unpriced { denial, calls: None, code: None });
+        }
         let (body_bytes, bytes) = match body {
             Body::Whole(bytes) => (Some(bytes.len() as u64), bytes),
             Body::Unread(bytes) => return self.one(bytes.or(self.head.content_length), &[]),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Faults, UNITS_MAX};
 use crate::charge::{self, IdSource};
 use crate::document::fault::member;
-use crate::document::model::{Charge, EstimateRule, PolicyDocument, RouteRules};
+use crate::document::model::{Charge, EstimateRule, PolicyDocument, RouteRules, Scope};
 use crate::route::Template;
 
 /// What charges can refer to.
@@ -13,6 +13,8 @@ pub(super) struct Known<'a> {
     document: &'a PolicyDocument,
     /// Meters that have a capacity in some tier.
     capacities: BTreeSet<&'a str>,
+    /// Meters of which each member has a capacity in some tier.
+    of_members: BTreeSet<&'a str>,
     /// Meters that have a limit of another kind in some tier.
     others: BTreeSet<&'a str>,
 }
@@ -24,7 +26,9 @@ impl<'a> Known<'a> {
             let limits = limits().filter(move |limit| limit.capacity.is_some() == capacity);
             limits.filter_map(|limit| limit.meter.as_deref()).collect()
         };
-        Self { document, capacities: of(true), others: of(false) }
+        let of_members = limits().filter(|limit| limit.capacity.is_some() && limit.scope == Scope::Member);
+        let of_members = of_members.filter_map(|limit| limit.meter.as_deref()).collect();
+        Self { document, capacities: of(true), of_members, others: of(false) }
     }
 
     /// What is wrong with the charges of a route. `template`: its path, if it has one that can be read.
@@ -84,6 +88,14 @@ impl<'a> Known<'a> {
             faults.add(
                 path,
                 format!("give {meter} a `capacity` in some tier, or leave `id` out: only what exists is told apart"),
+            );
+        }
+        if self.of_members.contains(meter) {
+            faults.add(
+                path,
+                format!(
+                    "leave `id` out, or the capacity of each member of {meter}: things are the organisation's"
+                ),
             );
         }
         if let IdSource::Path(name) = id

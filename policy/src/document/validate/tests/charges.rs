@@ -291,3 +291,20 @@ fn all_units_of_a_charge_have_a_bound() {
         expect!["routes[0].charges.tokens.estimate.default: use at most 9007199254740991 units (2^53 - 1)"],
     );
 }
+
+#[test]
+fn things_are_the_organisation_s_and_not_a_member_s() {
+    let mut policy = with_documents(json!({"documents": {"units": 1, "id": "path.id"}}));
+    policy["issuers"] = json!([{
+        "issuer": "https://issuer.example",
+        "keys": {"url": "https://issuer.example/jwks"},
+        "claims": {"organization": "org"},
+    }]);
+    policy["tiers"]["pro"]["limits"][0]["scope"] = json!("member");
+    check(
+        policy,
+        expect![
+            "routes[0].charges.documents.id: leave `id` out, or the capacity of each member of documents: things are the organisation's"
+        ],
+    );
+}
