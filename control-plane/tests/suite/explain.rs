@@ -472,6 +472,14 @@ async fn what_is_watched_passes_and_says_what_it_would_be_refused_for() {
     assert_eq!((&hour["enforcement"], &hour["needed"]), (&json!("off"), &json!(6)));
     check(&served, json!({"token": "x", "method": "GET", "path": "/unlooked"}), "deny 401 token-malformed")
         .await;
+
+    let one_enforced = POLICY.replace("quota: 5, per: hour", "quota: 5, per: hour, enforcement: enforce");
+    let one_enforced = format!("{one_enforced}enforcement: shadow\n");
+    served.plane.apply_policy(&author(&served.plane), &one_enforced, None, None).await.unwrap();
+    check(&served, get("user:alice", "/export"), "admit (shadow feature-required)").await;
+    report(&served, 1, "user:alice", "calls.hour", START_MS, [5, 5]).await;
+    check(&served, get("user:alice", "/a"), "deny 429 quota-exceeded calls.hour").await;
+    check(&served, get("user:alice", "/watched"), "admit (shadow quota-exceeded)").await;
     served.stop().await;
 }
 

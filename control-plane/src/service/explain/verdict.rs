@@ -63,6 +63,7 @@ impl Verdict {
             // Nobody is left to be asked; decisions in this mode do not ask.
             Outcome::Ask => Box::new(Denial::busy()),
         };
-        Self::refused(policy, denial, bill.enforcement(policy), Some(bill), has_calls, false)
+        // What is only watched was not refused.
+        Self::refused(policy, denial, Enforcement::Enforce, Some(bill), has_calls, false)
     }
 }
