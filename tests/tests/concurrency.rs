@@ -276,10 +276,13 @@ fn what_a_killed_envoy_had_in_flight_is_not_free_at_once() {
     assert_full([&one, &two], &token);
     one.process().kill();
     // The application still works for both: until it can do so no more, another edge lets in nobody, even though the
-    // dead one's lease is long over.
+    // dead one's lease is long over. On a busy machine so short a lease may run out for a moment, which lets in nobody too.
     wait::throughout(Duration::from_secs(7), || {
-        two.client().get("/busy", &token).expect_problem(429, "concurrency-exceeded");
+        let refused = two.client().get("/busy", &token);
+        let expected = ["concurrency-exceeded", "control-plane-unavailable"];
+        assert!(expected.contains(&refused.code().as_str()), "{}: {}", refused.status, refused.text());
     });
+    wait::until_equal("it is known to be full", SOON, &429, || two.client().get("/busy", &token).status);
     assert_eq!(application.work.lock().now, 2);
     // Others are not concerned.
     two.client().get("/busy", &token::of("bob")).expect(200);
