@@ -3,12 +3,15 @@
 #![cfg(target_arch = "wasm32")]
 
 use serde_json::json;
+use tollgate_policy::body::json::numbers;
+use tollgate_policy::body::pointer::Pointer;
 use tollgate_policy::compile::{Amount, CompiledPolicy, Head, Match};
 use tollgate_policy::document::{Algorithm, ClaimNames, Issuer, KeySource, PolicyDocument};
 use tollgate_policy::jwt::{Keyring, TokenFault};
-use tollgate_policy::lease::{Account, Demand, Record, Verdict, decide};
+use tollgate_policy::lease::{AccountKind, Demand, OnShort, Record, Verdict, decide};
 use tollgate_policy::limit::LimitKind;
 use tollgate_policy::subscription::{Subscription, SubscriptionState, effective_tier};
+use tollgate_policy::window::Window;
 use wasm_bindgen_test::wasm_bindgen_test;
 
 /// RFC 7515 A.1.1: `{"iss": "joe", "exp": 1300819380, "http://example.com/is_root": true}`.
@@ -98,15 +101,24 @@ fn a_path_finds_its_route_and_price() {
 #[wasm_bindgen_test]
 fn units_beyond_32_bits_are_counted() {
     let many = u64::from(u32::MAX) + 2;
-    let mut record = Record::new("user:joe", Default::default(), 0);
-    let account =
-        Account { limit: "calls.day".to_owned(), window_end_ms: 1_000, granted: many, ..Account::default() };
-    record.accounts.push(account);
-    let demand = |units| [Demand { account: 0, units, limit_units: many, window_ms: 0 }];
+    for kind in [AccountKind::Quota, AccountKind::Capacity, AccountKind::Bucket { refill_ms: 1_000 }] {
+        let mut record = Record::new("user:joe", Default::default(), 0);
+        let account = record.open("calls", kind, Window { start_ms: 0, end_ms: 1_000 });
+        record.accounts[account].hold_all(many);
+        let demand =
+            |units| [Demand { account, units, limit_units: many, window_ms: 0, on_short: OnShort::Refuse }];
 
-    assert_eq!(decide(&mut record, &demand(many - 1), true, 0, 0), Verdict::Admit);
-    assert_eq!(decide(&mut record, &demand(1), true, 0, 0), Verdict::Admit);
-    assert!(
-        matches!(decide(&mut record, &demand(1), true, 0, 0), Verdict::Refuse(refusal) if !refusal.never)
-    );
+        assert_eq!(decide(&mut record, &demand(many - 1), true, 0, 0), Verdict::Admit { over: 0 });
+        assert_eq!(decide(&mut record, &demand(1), true, 0, 0), Verdict::Admit { over: 0 });
+        assert!(
+            matches!(decide(&mut record, &demand(1), true, 0, 0), Verdict::Refuse(refusal) if !refusal.never)
+        );
+    }
+}
+
+#[wasm_bindgen_test]
+fn amounts_beyond_32_bits_are_read() {
+    let pointer = Pointer::parse("/usage/bytes").expect("a pointer");
+    let found = numbers(br#"{"usage": {"bytes": 18446744073709551615}}"#, &[pointer]);
+    assert_eq!(found, Ok(vec![Ok(u64::MAX)]));
 }
