@@ -7,11 +7,33 @@ pub fn member(organization: &str, user: &str) -> String {
     format!("member:{organization}/{user}")
 }
 
-/// The subject of the organisation that a member belongs to, or `None` when this is no member.
-pub fn organization_of(subject: &str) -> Option<String> {
+/// The names of the organisation and the user of a member's subject, or `None` when this is none: neither may be empty,
+/// and what [`member`] would have written in another way would be a second name of one member.
+pub fn parts_of_member(subject: &str) -> Option<(String, &str)> {
     let (organization, user) = subject.strip_prefix("member:")?.split_once('/')?;
     let named = !organization.is_empty() && !user.is_empty();
-    named.then(|| format!("org:{}", organization.replace("%2F", "/").replace("%25", "%")))
+    Some((decode(organization).filter(|_| named)?, user))
+}
+
+/// The subject of the organisation that a member belongs to, or `None` when this is no member.
+pub fn organization_of(subject: &str) -> Option<String> {
+    parts_of_member(subject).map(|(organization, _)| format!("org:{organization}"))
+}
+
+/// Decodes what [`member`] encodes, and nothing else.
+fn decode(encoded: &str) -> Option<String> {
+    let mut parts = encoded.split('%');
+    let mut name = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (character, rest) = match (part.strip_prefix("25"), part.strip_prefix("2F")) {
+            (Some(rest), _) => ('%', rest),
+            (_, Some(rest)) => ('/', rest),
+            (None, None) => return None,
+        };
+        name.push(character);
+        name.push_str(rest);
+    }
+    Some(name)
 }
 
 #[cfg(test)]

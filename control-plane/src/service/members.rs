@@ -1,29 +1,14 @@
 //! Members of organisations: `member:<organisation>/<user>`, with `%` and `/` of the organisation's name percent-encoded.
 //! A member is a subject with a book of its own; what its limits are, its organisation's subscription says.
 
+use tollgate_policy::subject::parts_of_member;
+
 use super::sync::is_name_of_subject;
 
 /// The organisation of a member (`org:acme` of `member:acme/alice`); none of any other subject, or of what cannot be one.
 pub fn organization_of(subject: &str) -> Option<String> {
-    let (organization, user) = subject.strip_prefix("member:")?.split_once('/')?;
-    let name = decode(organization)?;
+    let (name, user) = parts_of_member(subject)?;
     (is_name_of_subject(&name) && is_name_of_subject(user)).then(|| format!("org:{name}"))
-}
-
-/// Decodes what [`tollgate_policy::jwt::Caller::member`] encodes; anything else would be a second name of one member.
-fn decode(encoded: &str) -> Option<String> {
-    let mut parts = encoded.split('%');
-    let mut name = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let (character, rest) = match (part.strip_prefix("25"), part.strip_prefix("2F")) {
-            (Some(rest), _) => ('%', rest),
-            (_, Some(rest)) => ('/', rest),
-            (None, None) => return None,
-        };
-        name.push(character);
-        name.push_str(rest);
-    }
-    Some(name)
 }
 
 #[cfg(test)]
