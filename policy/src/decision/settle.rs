@@ -9,7 +9,7 @@ use crate::lease::{Account, AccountKind, Record, SessionId};
 use super::Now;
 use super::bill::{Bill, Line};
 use super::plan::RoutePlan;
-use super::question::{Whose, bit, demand, needs};
+use super::question::{Need, Whose, bit, demand, needs};
 
 /// What a request took of one record.
 #[derive(Debug)]
@@ -102,10 +102,11 @@ impl Reservation {
     ) -> usize {
         let mut unheard = 0;
         let same = record.session == self.session;
+        let needs = needs(bill, &self.routes, self.whose);
         for (at, (plan, line)) in self.routes.iter().zip(&bill.lines).enumerate() {
             for (charge, rule) in plan.route.charges.iter().enumerate() {
                 let settled = ending.settle(&plan.route, rule, line.units(charge));
-                self.settle_accounts(bill, record, (at, charge), line.units(charge), settled, same, now);
+                self.settle_accounts(&needs, record, (at, charge), line.units(charge), settled, same, now);
                 if self.whose == Whose::Subject {
                     self.settle_usage(policy, record, rule, line.units(charge), settled, same, now);
                     let noted =
@@ -116,7 +117,7 @@ impl Reservation {
             self.release(record, plan, line, ending, now);
         }
         if same {
-            self.end(bill, record);
+            self.end(&needs, record);
         }
         unheard
     }
@@ -149,7 +150,7 @@ impl Reservation {
     #[allow(clippy::too_many_arguments, reason = "one charge of one line, and how it ended")]
     fn settle_accounts(
         &self,
-        bill: &Bill,
+        needs: &[Need<'_>],
         record: &mut Record,
         (line, charge): (usize, usize),
         reserved: u64,
@@ -160,7 +161,7 @@ impl Reservation {
         if settled == Settled::Stays {
             return;
         }
-        for (position, need) in needs(bill, &self.routes, self.whose).iter().enumerate() {
+        for (position, need) in needs.iter().enumerate() {
             if need.line != line || need.cost.charge != Some(charge) {
                 continue;
             }
@@ -232,8 +233,8 @@ impl Reservation {
     }
 
     /// The request is no longer in flight.
-    fn end(&self, bill: &Bill, record: &mut Record) {
-        for (position, need) in needs(bill, &self.routes, self.whose).iter().enumerate() {
+    fn end(&self, needs: &[Need<'_>], record: &mut Record) {
+        for (position, need) in needs.iter().enumerate() {
             if need.cost.kind == AccountKind::Concurrency
                 && let Some(account) =
                     self.account(record, position, &need.cost.limit.name, need.cost.window.start_ms)
