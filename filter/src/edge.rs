@@ -3,28 +3,33 @@
 //! Everything a request needs without a wait is here or in the subject's record. Calls to the control plane are made by
 //! the root context alone: the reply to a stream's own call is dropped when the stream is gone.
 
+mod decide;
+mod serve;
+
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use tollgate_policy::compile::CompiledPolicy;
-use tollgate_policy::decision::{Admitted, Denial, Ending, Mode, Outcome, Plans, Question, Reservation};
+use tollgate_policy::decision::{Denial, Plans};
 use tollgate_policy::document::PolicyDocument;
 use tollgate_policy::jwt::{Keyring, TokenFault};
-use tollgate_policy::lease::{Record, SessionId};
+use tollgate_policy::lease::SessionId;
 use tollgate_policy::wire::{SyncResponse, WIRE_VERSION};
 
 use crate::config::{Config, ControlPlane};
 use crate::host::{Call, Host, Level, Now, Reply};
-use crate::identity::{Identity, Member, Tokens};
+use crate::identity::{Identity, Tokens};
 use crate::leader::Leader;
 use crate::metrics::Metrics;
-use crate::records::{Change, Key, Records, Stuck};
-use crate::request::{Identified, Reservations, Rpc};
+use crate::records::Records;
+use crate::request::Identified;
 use crate::session::Session;
 use crate::shared::Shared;
 use crate::sync::{Effect, Occasion, SyncInFlight};
-use crate::wait::{Cause, Waiter, Waiting};
+use crate::wait::{Cause, Waiting};
+
+pub use decide::Decision;
 
 /// Period of the regular tick, ms.
 pub const TICK_MS: u64 = 250;
@@ -34,9 +39,6 @@ const SOON_MS: u64 = 1;
 
 /// How soon a question is repeated while units are being recalled from another edge, ms.
 const RECALL_RETRY_MS: u64 = 50;
-
-/// A question is repeated at once so often: a subject's record may have to be told, begun anew and filled.
-const ROUNDS_AT_ONCE: u32 = 4;
 
 /// After a lost call nobody waits for another one for this long, ms.
 const LOST_MS: u64 = 500;
@@ -72,21 +74,6 @@ impl Policy {
         let issuers = document.issuers.iter().map(|issuer| issuer.issuer.clone()).collect();
         Ok(Self { compiled, keyring, issuers })
     }
-}
-
-/// What is to be done with an identified request.
-pub enum Decision {
-    /// It passes.
-    Admit {
-        /// By its subject's record.
-        admitted: Box<Admitted>,
-        /// What it took of its member's.
-        member: Option<Reservation>,
-    },
-    /// It is refused.
-    Deny(Box<Denial>),
-    /// The control plane must be asked about this subject.
-    Ask(Rc<str>),
 }
 
 /// A call that is on its way.
@@ -199,142 +186,6 @@ impl Edge {
     /// Who calls.
     pub fn identify(&self, policy: &Policy, token: &[u8], now: Now) -> Result<Rc<Identity>, TokenFault> {
         self.tokens.borrow_mut().identify(&self.records, &policy.keyring, token, now.wall_ms)
-    }
-
-    /// Decides an identified request, in one read and one swap of its subject's record; where limits of each member of an
-    /// organisation are touched, in those of the member's record too.
-    pub fn decide(&self, of: &Identified, mode: Mode, now: Now) -> Result<Decision, Stuck> {
-        let question = of.question(self, now);
-        let member = match &of.identity.member {
-            Some(member) if of.policy.compiled.limits_members => {
-                self.decide_member(of, member, &question, mode)?
-            }
-            _ => None,
-        };
-        let member = match member {
-            None => None,
-            Some(Decision::Admit { admitted, .. }) => Some(*admitted),
-            Some(refused) => return Ok(refused),
-        };
-        let subject = &of.identity.subject;
-        let outcome =
-            self.update(&of.identity.key, subject, mode, now, |record| question.decide(record, mode));
-        match outcome {
-            Ok(Outcome::Admit(mut admitted)) => {
-                let reservation = member.map(|member| admitted.join(member));
-                Ok(Decision::Admit { admitted, member: reservation })
-            }
-            other => {
-                // All limits of a request are taken together or none is.
-                if let (Some(member), Some(at)) = (member, &of.identity.member) {
-                    self.undo_one(of, &at.key, &at.subject, &member.reservation);
-                }
-                Ok(match other? {
-                    Outcome::Deny(denial) => Decision::Deny(denial),
-                    _ => Decision::Ask(subject.clone()),
-                })
-            }
-        }
-    }
-
-    /// `None`: the request touches no limit of each member.
-    fn decide_member(
-        &self,
-        of: &Identified,
-        member: &Member,
-        question: &Question<'_>,
-        mode: Mode,
-    ) -> Result<Option<Decision>, Stuck> {
-        let plan = Records::update(&*self.host, &of.identity.key, &of.identity.subject, |record| {
-            let begins = mode == Mode::Alone || matches!(mode, Mode::Debt { .. });
-            let record = record.or_else(|| {
-                begins.then(|| Record::new(&of.identity.subject, question.session, question.now.mono_ms))
-            });
-            (Change::Keep, record.and_then(|mut record| question.member_plan(&mut record, mode)))
-        })?;
-        let Some(plan) = plan else { return Ok(None) };
-        let decide = |record: &mut Record| question.decide_member(record, &plan, mode);
-        Ok(Some(match self.update(&member.key, &member.subject, mode, question.now, decide)? {
-            Outcome::Admit(admitted) => Decision::Admit { admitted, member: None },
-            Outcome::Deny(denial) => Decision::Deny(denial),
-            Outcome::Ask => Decision::Ask(member.subject.clone()),
-        }))
-    }
-
-    /// Decides on one record, and writes it where the request is admitted.
-    fn update(
-        &self,
-        key: &Key,
-        subject: &str,
-        mode: Mode,
-        now: Now,
-        decide: impl Fn(&mut Record) -> Outcome,
-    ) -> Result<Outcome, Stuck> {
-        let begins = mode == Mode::Alone || matches!(mode, Mode::Debt { .. });
-        Records::update(&*self.host, key, subject, |record| {
-            let record =
-                record.or_else(|| begins.then(|| Record::new(subject, self.session.id(), now.mono_ms)));
-            let Some(mut record) = record else { return (Change::Keep, Outcome::Ask) };
-            let outcome = decide(&mut record);
-            let change =
-                if matches!(outcome, Outcome::Admit(_)) { Change::Put(record) } else { Change::Keep };
-            (change, outcome)
-        })
-    }
-
-    /// Settles what a request took, now that its end is known.
-    pub fn settle(&self, of: &Identified, reservations: &Reservations, ending: &Ending<'_>) {
-        let now = self.host.now();
-        let identity = &of.identity;
-        let settle = |reservation: &Reservation, key: &Key, subject: &str| {
-            let settled = Records::update(&*self.host, key, subject, |record| {
-                // One that had nothing to remember was dropped meanwhile; what the response says is counted all the same.
-                let before = record.unwrap_or_else(|| Record::new(subject, self.session.id(), now.mono_ms));
-                let mut record = before.clone();
-                let unheard = reservation.settle(&of.policy.compiled, &of.bill, &mut record, ending, now);
-                (if record == before { Change::Keep } else { Change::Put(record) }, unheard)
-            });
-            if let Ok(unheard @ 1..) = settled {
-                self.metrics.add(
-                    &*self.host,
-                    "tollgate.things.unheard",
-                    i64::try_from(unheard).unwrap_or(i64::MAX),
-                );
-            }
-            self.note_stuck(settled.map(|_| ()));
-        };
-        settle(&reservations.subject, &identity.key, &identity.subject);
-        if let (Some(reservation), Some(member)) = (&reservations.member, &identity.member) {
-            settle(reservation, &member.key, &member.subject);
-        }
-        self.touch(of);
-    }
-
-    /// Takes back what a request took, as if it had never been.
-    pub fn undo(&self, of: &Identified, reservations: &Reservations) {
-        self.undo_one(of, &of.identity.key, &of.identity.subject, &reservations.subject);
-        if let (Some(reservation), Some(member)) = (&reservations.member, &of.identity.member) {
-            self.undo_one(of, &member.key, &member.subject, reservation);
-        }
-        self.touch(of);
-    }
-
-    fn undo_one(&self, of: &Identified, key: &Key, subject: &str, reservation: &Reservation) {
-        let undone = Records::update(&*self.host, key, subject, |record| match record {
-            Some(mut record) => {
-                reservation.undo(&of.policy.compiled, &of.bill, &mut record);
-                (Change::Put(record), ())
-            }
-            None => (Change::Keep, ()),
-        });
-        self.note_stuck(undone);
-    }
-
-    /// A record that cannot be written keeps its charges: never a free pass.
-    fn note_stuck(&self, written: Result<(), Stuck>) {
-        if written.is_err() {
-            self.metrics.add(&*self.host, "tollgate.records.stuck", 1);
-        }
     }
 
     /// Who calls without a token.
@@ -542,20 +393,6 @@ impl Edge {
         }
     }
 
-    fn on_effect(&self, subject: &Rc<str>, effect: Effect, now: Now) {
-        let (answered, pending) = match effect {
-            Effect::Merged { pending, .. } => (true, pending),
-            Effect::Again => (false, false),
-        };
-        for waiter in self.waiting.take(|waiter| waiter.cause == Cause::Subject(subject.clone())) {
-            self.host.select_stream(waiter.request.stream);
-            waiter.request.decide(now, Mode::Leased { valid: self.lease_is_valid(now) });
-            let pause_ms = if pending || waiter.rounds >= ROUNDS_AT_ONCE { RECALL_RETRY_MS } else { 0 };
-            let retry_at_ms = now.mono_ms.saturating_add(pause_ms);
-            self.waiting.resume(waiter.request.stream, &waiter, answered, retry_at_ms);
-        }
-    }
-
     /// A new policy, or new keys: those that waited for it begin again.
     pub fn on_new_policy(&self, policy: Rc<Policy>, now: Now) {
         *self.policy.borrow_mut() = Some(policy);
@@ -570,99 +407,5 @@ impl Edge {
     /// The revision of the policy in force, 0 without one.
     pub fn policy_revision(&self) -> u64 {
         self.policy.borrow().as_ref().map_or(0, |policy| policy.compiled.revision)
-    }
-
-    fn serve_waiting(&self, now: Now) {
-        if self.waiting.is_empty() {
-            return;
-        }
-        for waiter in self.waiting.take(|waiter| waiter.is_late(now)) {
-            self.host.select_stream(waiter.request.stream);
-            match waiter.cause {
-                Cause::Policy => drop(waiter.request.deny(&Denial::no_policy(), None, Rpc::NONE)),
-                Cause::Key => waiter.request.go_without_keys(now),
-                Cause::Subject(_) if waiter.answered => {
-                    waiter.request.decide(now, Mode::Answered { valid: self.lease_is_valid(now) });
-                    // What still cannot be decided after an answer and a long wait is not decided better by waiting.
-                    for waiter in self.waiting.take(|again| again.request.stream == waiter.request.stream) {
-                        self.without_control_plane(&waiter, now);
-                    }
-                }
-                Cause::Subject(_) => self.without_control_plane(&waiter, now),
-            }
-        }
-        let mut asking: HashMap<Rc<str>, Vec<Rc<Identified>>> = HashMap::new();
-        let mut in_flight = HashSet::new();
-        self.waiting.each(|waiter| {
-            if let (Cause::Subject(subject), true) = (&waiter.cause, waiter.asked) {
-                in_flight.insert(subject.clone());
-            }
-        });
-        self.waiting.each(|waiter| {
-            let Cause::Subject(subject) = &waiter.cause else { return };
-            if waiter.asked || in_flight.contains(subject) || now.mono_ms < waiter.retry_at_ms {
-                return;
-            }
-            if let Some(of) = waiter.request.identified() {
-                waiter.asked = true;
-                asking.entry(subject.clone()).or_default().push(of);
-            }
-        });
-        if asking.is_empty() {
-            return;
-        }
-        if now.mono_ms < self.lost_until_ms.get() {
-            let asked =
-                |w: &Waiter| matches!(&w.cause, Cause::Subject(subject) if asking.contains_key(subject));
-            for waiter in self.waiting.take(|waiter| waiter.asked && asked(waiter)) {
-                self.without_control_plane(&waiter, now);
-            }
-            return;
-        }
-        let subjects: Vec<Rc<str>> = asking.keys().cloned().collect();
-        self.metrics.add(&*self.host, "tollgate.asks", 1);
-        let stuck = self.send_sync(&subjects, now, Occasion::Urgent, &|record| {
-            let mut needs: HashMap<usize, u64> = HashMap::new();
-            for of in asking.get(record.subject.as_str()).into_iter().flatten() {
-                let question = of.question(self, now);
-                // A member's record is asked about by its organisation's plan.
-                let plan = if *record.subject == *of.identity.subject {
-                    None
-                } else {
-                    match &*of.identity.plan.borrow() {
-                        Some(kept) => Some(kept.plan.clone()),
-                        None => continue,
-                    }
-                };
-                for (account, units) in question.needs(record, plan.as_ref()) {
-                    let sum = needs.entry(account).or_default();
-                    *sum = sum.saturating_add(units);
-                }
-            }
-            let wants = record.accounts.iter_mut().enumerate().map(|(at, account)| {
-                account.settle(now.mono_ms);
-                needs.get(&at).map_or(0, |units| units.saturating_sub(account.free()))
-            });
-            wants.collect()
-        });
-        for subject in stuck {
-            for waiter in self.waiting.take(|w| w.asked && w.cause == Cause::Subject(subject.clone())) {
-                self.host.select_stream(waiter.request.stream);
-                if let Some(of) = waiter.request.identified() {
-                    waiter.request.refuse_identified(&Denial::busy(), &of);
-                }
-            }
-        }
-    }
-
-    /// The control plane cannot be asked: the policy says, for each limit, what happens.
-    fn without_control_plane(&self, waiter: &Waiter, now: Now) {
-        let Some(of) = waiter.request.identified() else { return };
-        self.host.select_stream(waiter.request.stream);
-        waiter.request.decide(now, Mode::Debt { valid: self.lease_is_valid(now) });
-        // What waits again after that waits for nothing.
-        for again in self.waiting.take(|again| again.request.stream == waiter.request.stream) {
-            again.request.refuse_identified(&Denial::control_plane_lost(), &of);
-        }
     }
 }

@@ -184,6 +184,12 @@ impl Question<'_> {
             .collect()
     }
 
+    /// The record, or a new one where nobody needs to be asked what it holds.
+    pub fn begun(&self, record: Option<Record>, subject: &str, mode: Mode) -> Option<Record> {
+        let begins = matches!(mode, Mode::Alone | Mode::Debt { .. });
+        record.or_else(|| begins.then(|| Record::new(subject, self.session, self.now.mono_ms)))
+    }
+
     /// Makes the record one that can be decided on, or says why it is not.
     fn begin(&self, record: &mut Record, mode: Mode) -> Option<Outcome> {
         let debt = matches!(mode, Mode::Debt { .. });
