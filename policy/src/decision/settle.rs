@@ -8,7 +8,7 @@ use crate::lease::{Account, AccountKind, Record, SessionId};
 
 use super::Now;
 use super::bill::{Bill, Line};
-use super::plan::RoutePlan;
+use super::plan::{Cost, RoutePlan};
 use super::question::{Need, Whose, bit, demand, needs};
 
 /// What a request took of one record.
@@ -172,9 +172,7 @@ impl Reservation {
                 && !self.is_untaken(position)
             {
                 // A record that was begun anew in between may not have the account yet.
-                let at = demand(record, cost, 0).account;
-                if let Some(account) = record.accounts.get_mut(at) {
-                    account.settle(now.mono_ms);
+                if let Some(account) = self.open(record, cost, now) {
                     account.take(units - reserved, cost.rest_ms, cost.limit.units, now.mono_ms);
                 }
                 continue;
@@ -223,13 +221,22 @@ impl Reservation {
                 continue;
             };
             if let Settled::Released(units) = ending.settle(&plan.route, rule, line.units(charge)) {
-                let at = demand(record, cost, 0).account;
-                if let Some(account) = record.accounts.get_mut(at) {
-                    account.settle(now.mono_ms);
+                if let Some(account) = self.open(record, cost, now) {
                     account.release(units);
                 }
             }
         }
+    }
+
+    /// The account of a cost, opened if it is missing: an edge that stands alone holds all of its limit from then on.
+    fn open<'r>(&self, record: &'r mut Record, cost: &Cost, now: Now) -> Option<&'r mut Account> {
+        let at = demand(record, cost, 0).account;
+        let account = record.accounts.get_mut(at)?;
+        account.settle(now.mono_ms);
+        if !self.is_told {
+            account.hold_all(cost.limit.units);
+        }
+        Some(account)
     }
 
     /// The request is no longer in flight.
