@@ -220,10 +220,10 @@ impl Reservation {
             let Some(rule) = plan.route.charges.get(charge).filter(|rule| rule.id.is_none()) else {
                 continue;
             };
-            if let Settled::Released(units) = ending.settle(&plan.route, rule, line.units(charge)) {
-                if let Some(account) = self.open(record, cost, now) {
-                    account.release(units);
-                }
+            if let Settled::Released(units) = ending.settle(&plan.route, rule, line.units(charge))
+                && let Some(account) = self.open(record, cost, now)
+            {
+                account.release(units);
             }
         }
     }
