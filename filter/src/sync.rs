@@ -155,7 +155,13 @@ impl Edge {
 
     fn dispatch_sync(&self, session: SessionId, last: bool, occasion: Occasion, batch: Batch, now: Now) {
         let Batch { reports: subjects, told } = batch;
-        let request = SyncRequest { version: WIRE_VERSION, session: session.to_string(), last, subjects };
+        let request = SyncRequest {
+            version: WIRE_VERSION,
+            session: session.to_string(),
+            last,
+            subjects,
+            denials: Vec::new(),
+        };
         let Ok(body) = serde_json::to_vec(&request) else { return };
         let sync = SyncInFlight { session, request, occasion, sent_ms: now.mono_ms, told };
         if !sync.is_urgent() {

@@ -29,7 +29,7 @@ pub enum SubscriptionState {
 }
 
 /// What a subject has bought, as both sides need it to decide.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Subscription {
     /// The tier bought.
@@ -42,9 +42,55 @@ pub struct Subscription {
     /// From this moment (Unix ms) the tier is no longer in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at_ms: Option<i64>,
+    /// End of the trial (Unix ms), of one that is or was on trial. From then on the tier is not in force, unless a change is
+    /// scheduled for that moment or one before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial_ends_at_ms: Option<i64>,
+    /// End of the period that is paid (Unix ms), where a payment provider tells it. Else a period is a billing month.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub period_ends_at_ms: Option<i64>,
+    /// Since when it is of its tier (Unix ms): decides which version of a tier holds. Missing: since the anchor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier_since_ms: Option<i64>,
+    /// What changes by itself, at its moment; in the order of their moments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<ScheduledChange>,
     /// Maximums of this subject alone, by limit name; they replace the tier's.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub overrides: BTreeMap<String, Maximum>,
+}
+
+/// A change of a subscription that happens by itself at its moment. What is left out stays.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduledChange {
+    /// When, Unix ms: at this very moment it holds.
+    pub at_ms: i64,
+    /// The tier from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
+    /// The state from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<SubscriptionState>,
+}
+
+/// Extra units of one limit, bought or given: of a quota they are used up, after what the window itself allows, those that
+/// expire first; of any other kind they raise the maximum for as long as they hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Grant {
+    /// Names it among the subject's grants.
+    pub id: String,
+    /// The limit's name.
+    pub limit: String,
+    /// Units in all.
+    pub units: u64,
+    /// Units of a quota's grant that are used up.
+    #[serde(default)]
+    pub burnt: u64,
+    /// From this moment (Unix ms) what is left of it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at_ms: Option<i64>,
 }
 
 /// All that holds for a subject and not for others: what it has bought, and what an operator has granted.
@@ -56,6 +102,9 @@ pub struct Entitlements {
     /// Until this moment (Unix ms) no limit refuses the subject: an operator's grant for tests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bypass_until_ms: Option<i64>,
+    /// Extra units, the first to expire first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<Grant>,
 }
 
 impl Entitlements {

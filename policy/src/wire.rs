@@ -28,6 +28,33 @@ pub struct SyncRequest {
     pub last: bool,
     /// Per subject, at most [`SYNC_SUBJECTS_MAX`]. May be empty: then it only keeps the session alive.
     pub subjects: Vec<SubjectReport>,
+    /// What was refused, for people: counts that only rise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub denials: Vec<DenialReport>,
+}
+
+/// Most [`DenialReport`]s in one [`SyncRequest`].
+pub const SYNC_DENIALS_MAX: usize = 1_000;
+
+/// How often requests of one subject were refused on one route, for one reason, in one hour, as one reporter counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DenialReport {
+    /// Who counted: its counts start anew whenever its memory was lost, and then it has another name. 32 hex digits.
+    pub reporter: String,
+    /// Start of the hour, Unix ms.
+    pub hour: i64,
+    /// The subject; empty where there was none, or where too many were refused to tell them apart.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub subject: String,
+    /// The denial's code, such as `quota-exceeded`.
+    pub code: String,
+    /// The limit that refused; empty where none did.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub limit: String,
+    /// The route's name.
+    pub route: String,
+    /// Requests refused in all. Monotone.
+    pub count: u64,
 }
 
 /// What an edge says of one subject.
@@ -99,6 +126,10 @@ pub struct UsageReport {
     pub meter: String,
     /// Start of the hour, Unix ms.
     pub hour: i64,
+    /// What the meter tells its units apart by (`by`), such as `model=large&route=POST%20%2Fchat`: names in order, values
+    /// percent-encoded. Empty where it does not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub labels: String,
     /// Units charged in all. Monotone.
     pub taken: u64,
     /// Units of them that were refunded in all. Monotone.

@@ -52,9 +52,8 @@ fn a_subscription_is_in_force_until_the_very_moment_of_its_expiry() {
     let pro = Subscription {
         tier: "pro".to_owned(),
         state: SubscriptionState::Cancelled,
-        anchor_ms: 0,
         expires_at_ms: Some(RFC_7515_A1_EXP_MS),
-        overrides: Default::default(),
+        ..Default::default()
     };
     assert_eq!(effective_tier(Some(&pro), None, Some("free"), RFC_7515_A1_EXP_MS - 1), Some("pro"));
     assert_eq!(effective_tier(Some(&pro), Some("pro"), Some("free"), RFC_7515_A1_EXP_MS), Some("free"));

@@ -126,7 +126,12 @@ pub async fn list(State(api): State<Api>) -> Result<Json<TierList>, Problem> {
     let in_force = api.plane.newest().await?;
     let policy = in_force.policy.as_ref().ok_or(ServiceError::NotFound(NotFound::Policy))?;
     let items = policy.compiled.tiers.iter().map(|(name, tier)| {
-        let description = policy.document.tiers.get(name).and_then(|tier| tier.description.clone());
+        let description = policy
+            .document
+            .tiers
+            .get(name)
+            .and_then(|tier| tier.description.as_ref())
+            .map(|text| text.any().to_owned());
         tier_body(name, tier, &policy.compiled, description)
     });
     Ok(Json(TierList { items: items.collect() }))
@@ -144,6 +149,11 @@ pub async fn show(State(api): State<Api>, Path(name): Path<String>) -> Result<Js
     let in_force = api.plane.newest().await?;
     let policy = in_force.policy.as_ref().ok_or(ServiceError::NotFound(NotFound::Policy))?;
     let tier = policy.compiled.tier(&name).ok_or(ServiceError::NotFound(NotFound::Tier))?;
-    let description = policy.document.tiers.get(&name).and_then(|tier| tier.description.clone());
+    let description = policy
+        .document
+        .tiers
+        .get(&name)
+        .and_then(|tier| tier.description.as_ref())
+        .map(|text| text.any().to_owned());
     Ok(Json(tier_body(&name, tier, &policy.compiled, description)))
 }

@@ -85,6 +85,7 @@ impl ControlPlane {
                 anchor_ms: wish.anchor_ms.or(before.map(|b| b.anchor_ms)).unwrap_or(author.now_ms),
                 expires_at_ms: wish.expires_at_ms.flatten(),
                 overrides: wish.overrides.clone().unwrap_or_default(),
+                ..Subscription::default()
             })
         };
         self.write_subscription(author, subject, "subscription.set", make).await
@@ -105,6 +106,7 @@ impl ControlPlane {
                 anchor_ms: wish.anchor_ms.unwrap_or(before.anchor_ms),
                 expires_at_ms: wish.expires_at_ms.unwrap_or(before.expires_at_ms),
                 overrides: wish.overrides.clone().unwrap_or_else(|| before.overrides.clone()),
+                ..before.clone()
             })
         };
         self.write_subscription(author, subject, "subscription.change", make).await

@@ -59,6 +59,7 @@ impl SubjectRow {
         Entitlements {
             subscription: self.subscription.clone(),
             bypass_until_ms: self.bypass.as_ref().map(|bypass| bypass.expires_ms),
+            grants: Vec::new(),
         }
     }
 

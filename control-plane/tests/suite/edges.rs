@@ -409,7 +409,8 @@ impl<'a> World<'a> {
         }
         asks.push((this.session, false, subjects));
         for (session, last, subjects) in asks {
-            let request = SyncRequest { version: 1, session: session.to_string(), last, subjects };
+            let request =
+                SyncRequest { version: 1, session: session.to_string(), last, subjects, denials: Vec::new() };
             self.wire.push(Message::Ask(Ask { edge, session, sent_ms, request }));
         }
     }

@@ -188,13 +188,8 @@ async fn subscriptions_are_listed_by_tier_and_state() {
         let states = [SubscriptionState::Active, SubscriptionState::Paused];
         for number in 0..6 {
             let (subject, tier) = (&format!("user:{number}"), ["free", "pro"][number % 2]);
-            let subscription = &Subscription {
-                tier: tier.to_owned(),
-                state: states[number / 3],
-                anchor_ms: 0,
-                expires_at_ms: None,
-                overrides: Default::default(),
-            };
+            let subscription =
+                &Subscription { tier: tier.to_owned(), state: states[number / 3], ..Subscription::default() };
             let written: Result<(), StoreError> = database
                 .transact("test", |tx| {
                     Box::pin(async move {

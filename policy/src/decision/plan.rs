@@ -190,7 +190,7 @@ impl Plan {
 
     /// What the subject of `record` has at `now_ms` (Unix ms).
     fn new(policy: &CompiledPolicy, record: &Record, now_ms: i64) -> Self {
-        let Entitlements { subscription, bypass_until_ms } = record.parse_entitlements();
+        let Entitlements { subscription, bypass_until_ms, .. } = record.parse_entitlements();
         let subscription = subscription.as_ref();
         let claim = Some(record.tier_claim.as_str()).filter(|name| policy.tier(name).is_some());
         let name = effective_tier(subscription, claim, policy.default_tier.as_deref(), now_ms);

@@ -7,6 +7,8 @@ mod charges;
 mod denials;
 mod issuers;
 mod limits;
+mod presentation;
+mod prices;
 mod routes;
 mod shorthand;
 
@@ -19,6 +21,8 @@ pub use charges::*;
 pub use denials::*;
 pub use issuers::*;
 pub use limits::*;
+pub use presentation::*;
+pub use prices::*;
 pub use routes::*;
 
 /// One versioned policy: who may call, what is counted, which tiers exist and what each route costs.
@@ -49,6 +53,9 @@ pub struct PolicyDocument {
     /// The tier of a subject that has no subscription in force. Without it such a subject gets 402.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_tier: Option<String>,
+    /// What holds for all prices.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub billing: Billing,
     /// Routes in order; the first that matches decides.
     #[serde(default)]
     pub routes: Vec<Route>,
@@ -158,4 +165,11 @@ pub struct Meter {
     /// Unit for people, such as `requests` or `bytes`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
+    /// By what the ledger tells units apart: `route`, and labels that charges give (`labels`). Default: nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by: Vec<String>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

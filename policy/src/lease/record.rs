@@ -159,6 +159,7 @@ impl Record {
                 .map(|u| UsageReport {
                     meter: u.meter.to_string(),
                     hour: u.hour_ms,
+                    labels: String::new(),
                     taken: u.taken,
                     freed: u.freed,
                 })

@@ -1,5 +1,7 @@
 //! What a request costs on a meter.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::de::{Deserializer, Error, Unexpected};
 use serde::{Deserialize, Serialize};
@@ -62,6 +64,37 @@ pub struct ChargeRules {
     /// of capacities, and only with a control plane, which remembers what is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
+    /// What the ledger tells these units apart by, where the meter says so (`by`): a text, or where to read it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, LabelRule>,
+}
+
+/// A label: a text, or where to read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum LabelRule {
+    /// This text.
+    Text(String),
+    /// Read from the request or the response.
+    Source(LabelSource),
+}
+
+/// Where a label is read: exactly one of its members is given.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LabelSource {
+    /// A header of the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_header: Option<String>,
+    /// A header of the response.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_header: Option<String>,
+    /// A text in the request's JSON body, by JSON Pointer (RFC 6901) such as `/model`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_json: Option<String>,
+    /// A text in the response's JSON body, or in the last event or line that has it, by JSON Pointer (RFC 6901).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_json: Option<String>,
 }
 
 impl<'de> Deserialize<'de> for Charge {

@@ -74,6 +74,19 @@ pub struct ClaimNames {
     /// The tier. Used only for a subject that has no subscription; never above a subscription.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
+    /// Who may see and change what concerns a whole organisation through `/v1/me/organization`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organization_admin: Option<AdminClaim>,
+}
+
+/// A claim, a text or a list of texts, that makes a member of an organisation one of its administrators.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AdminClaim {
+    /// The claim, by its key or by a JSON Pointer (RFC 6901).
+    pub claim: String,
+    /// The values of which one is enough.
+    pub values: Vec<String>,
 }
 
 fn default_user_claim() -> String {
@@ -82,6 +95,6 @@ fn default_user_claim() -> String {
 
 impl Default for ClaimNames {
     fn default() -> Self {
-        Self { user: default_user_claim(), organization: None, tier: None }
+        Self { user: default_user_claim(), organization: None, tier: None, organization_admin: None }
     }
 }

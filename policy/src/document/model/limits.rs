@@ -9,7 +9,7 @@ use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
 use super::shorthand::number_or_word;
-use super::{Enforcement, OnControlPlaneLoss};
+use super::{Enforcement, Localized, OnControlPlaneLoss, Price};
 
 /// A named set of limits and features.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -17,13 +17,59 @@ use super::{Enforcement, OnControlPlaneLoss};
 pub struct Tier {
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub description: Option<String>,
+    pub description: Option<Localized>,
+    /// The tier's name for people. Default: its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<Localized>,
+    /// Whether it is offered: `GET /v1/plans` lists it, and a subject may choose it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub visible: Visible,
+    /// Its place among the tiers, the lowest first; going to a higher one is an upgrade. Tiers of the same place go by name.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub order: i32,
+    /// How long a subject that takes it for the first time may try it before it pays, days. 0: not at all.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub trial_days: u32,
+    /// What it costs. Nothing: it is free.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prices: Vec<Price>,
+    /// What it was before, for those who subscribed to it then; the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<EarlierTier>,
     /// Names of the features that this tier has.
     #[serde(default)]
     pub features: Vec<String>,
     /// The limits. A meter without a limit is counted and never refused.
     #[serde(default)]
     pub limits: Vec<Limit>,
+}
+
+/// What a tier was until it was changed: it holds for those who subscribed to it before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EarlierTier {
+    /// Holds for subscriptions to the tier that began before this moment (Unix ms), and not before that of the one before.
+    pub subscribed_before_ms: i64,
+    /// Names of the features that it had.
+    #[serde(default)]
+    pub features: Vec<String>,
+    /// Its limits.
+    #[serde(default)]
+    pub limits: Vec<Limit>,
+    /// What it cost.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prices: Vec<Price>,
+}
+
+/// Whether a tier is offered to subjects. By default it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Visible(pub bool);
+
+impl Default for Visible {
+    fn default() -> Self {
+        Self(true)
+    }
 }
 
 /// A maximum. Exactly one of `quota`, `rate`, `capacity`, `concurrency` and `size` is given: a number, or `unlimited`, which

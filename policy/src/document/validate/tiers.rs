@@ -26,7 +26,9 @@ pub(super) fn validate(document: &PolicyDocument, faults: &mut Faults) {
         let path = member("tiers", name);
         faults.check_name(&path, "tier", name);
         if let Some(text) = &tier.description {
-            faults.check_text(&member(&path, "description"), text);
+            for text in text.all() {
+                faults.check_text(&member(&path, "description"), text);
+            }
         }
         let features = member(&path, "features");
         faults.check_count(&features, "features", tier.features.len(), FEATURES_MAX);

@@ -1,7 +1,5 @@
 //! A record of one subject: what is counted, what a merge may change, and what may be forgotten.
 
-use std::collections::BTreeMap;
-
 use expect_test::{Expect, expect};
 
 use super::*;
@@ -116,13 +114,13 @@ fn a_record_is_idle_when_nothing_is_held_rests_or_is_counted() {
 fn subscribed(tier: &str) -> Option<Subscription> {
     let state = SubscriptionState::Active;
     let tier = tier.to_owned();
-    Some(Subscription { tier, state, anchor_ms: 0, expires_at_ms: None, overrides: BTreeMap::new() })
+    Some(Subscription { tier, state, ..Subscription::default() })
 }
 
 fn answer(subscription: Option<Subscription>, revision: u64, accounts: Vec<AccountAnswer>) -> SubjectAnswer {
     SubjectAnswer {
         subject: "user:alice".to_owned(),
-        entitlements: Some(Entitlements { subscription, bypass_until_ms: None }),
+        entitlements: Some(Entitlements { subscription, ..Entitlements::default() }),
         revision,
         things_seq: 0,
         accounts,
@@ -215,7 +213,7 @@ fn entitlements_that_the_edge_knows_are_not_told_again() {
 #[test]
 fn a_bypass_ends_at_its_moment() {
     let mut record = new();
-    let entitlements = Entitlements { subscription: None, bypass_until_ms: Some(5) };
+    let entitlements = Entitlements { bypass_until_ms: Some(5), ..Entitlements::default() };
     let told = SubjectAnswer { entitlements: Some(entitlements.clone()), ..answer(None, 1, vec![]) };
     record.merge(&record.report(|_| 0), &told, 0, 0);
     assert_eq!(record.parse_entitlements(), entitlements);
