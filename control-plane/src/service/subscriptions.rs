@@ -121,7 +121,9 @@ impl ControlPlane {
             let before = before.ok_or(ServiceError::NotFound(NotFound::Subscription))?;
             Ok(Subscription {
                 tier: wish.tier.clone().unwrap_or_else(|| before.tier.clone()),
-                state: wish.state.unwrap_or(before.state),
+                state: wish
+                    .state
+                    .unwrap_or_else(|| state_with_end(before, wish.expires_at_ms, author.now_ms)),
                 anchor_ms: wish.anchor_ms.unwrap_or(before.anchor_ms),
                 expires_at_ms: wish.expires_at_ms.unwrap_or(before.expires_at_ms),
                 trial_ends_at_ms: wish.trial_ends_at_ms.unwrap_or(before.trial_ends_at_ms),
@@ -262,6 +264,16 @@ pub async fn write_in(
         write(tx, in_force, author, subject, action, &row, Some(&subscription)).await?;
     }
     Ok(ListedSubscription { subject: subject.to_owned(), subscription, revision })
+}
+
+/// Whose end was and is moved is not over by it any more.
+fn state_with_end(before: &Subscription, moved: Option<Option<i64>>, now_ms: i64) -> SubscriptionState {
+    let ended = before.expires_at_ms.is_some_and(|end_ms| end_ms <= now_ms);
+    let goes_on = moved.is_some_and(|moved| moved.is_none_or(|end_ms| now_ms < end_ms));
+    match before.state {
+        SubscriptionState::Expired if ended && goes_on => SubscriptionState::Active,
+        state => state,
+    }
 }
 
 fn with_tier_since(made: Subscription, before: Option<&Subscription>, now_ms: i64) -> Subscription {

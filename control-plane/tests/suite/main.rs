@@ -12,6 +12,7 @@ mod explain;
 mod histories;
 mod jwks;
 mod kinds;
+mod lifecycle;
 mod store;
 mod support;
 mod things;
