@@ -8,6 +8,7 @@ use tollgate_policy::subscription::Grant;
 use super::subscriptions::{check_subject, lock, tell};
 use super::{ControlPlane, InForce, Invalid, NotFound, ServiceError};
 use crate::store::audit::Author;
+use crate::store::subjects::SubjectRow;
 use crate::store::{Tx, audit, subjects};
 
 /// Most grants of one subject.
@@ -88,7 +89,7 @@ pub async fn add_in(
             )),
         };
     }
-    check_grant(wish, in_force, author.now_ms)?;
+    check_grant(wish, &row, in_force, author.now_ms)?;
     let mut grants = row.grants.clone();
     grants.retain(|grant| grant.expires_at_ms.is_none_or(|end| author.now_ms < end.saturating_add(KEPT_MS)));
     if grants.len() >= GRANTS_MAX {
@@ -111,7 +112,7 @@ fn order(grant: &Grant) -> (i64, &str) {
     (grant.expires_at_ms.unwrap_or(i64::MAX), &grant.id)
 }
 
-fn check_grant(grant: &Grant, in_force: &InForce, now_ms: i64) -> Result<(), ServiceError> {
+fn check_grant(grant: &Grant, row: &SubjectRow, in_force: &InForce, now_ms: i64) -> Result<(), ServiceError> {
     let invalid = |rule, message: String| Err(ServiceError::invalid(rule, message));
     if !(1..=GRANT_ID_BYTES_MAX).contains(&grant.id.len()) || grant.id.chars().any(char::is_control) {
         let message =
@@ -130,7 +131,9 @@ fn check_grant(grant: &Grant, in_force: &InForce, now_ms: i64) -> Result<(), Ser
             "Apply a policy first: it says which limits there are.".to_owned(),
         );
     };
-    let mut limits = policy.compiled.tiers.values().flat_map(|tier| &tier.limits);
+    // The subject's own tier may be an earlier version, with limits that no tier has any more.
+    let own = policy.compiled.tier_in_force(row.subscription.as_ref(), row.tier_claim.as_deref(), now_ms);
+    let mut limits = policy.compiled.tiers.values().chain(own).flat_map(|tier| &tier.limits);
     match limits.find(|limit| *limit.name == *grant.limit) {
         None => {
             let message = format!("No tier of the policy in force has a limit {:?}.", grant.limit);

@@ -260,7 +260,7 @@ pub async fn write_in(
     let unchanged = before == Some(&subscription);
     let revision = row.subscription_revision + i64::from(!unchanged);
     if !unchanged {
-        check_subscription(&subscription, in_force)?;
+        check_subscription(&subscription, before, in_force)?;
         write(tx, in_force, author, subject, action, &row, Some(&subscription)).await?;
     }
     Ok(ListedSubscription { subject: subject.to_owned(), subscription, revision })
@@ -403,25 +403,34 @@ pub(super) async fn tell(
     Ok(changes::append(tx, &told, now_ms).await?)
 }
 
-fn check_subscription(subscription: &Subscription, in_force: &InForce) -> Result<(), ServiceError> {
+/// What was so before is not looked at: a tier or a limit may be gone from the policy since, and whoever has it must still be
+/// able to cancel.
+fn check_subscription(
+    subscription: &Subscription,
+    before: Option<&Subscription>,
+    in_force: &InForce,
+) -> Result<(), ServiceError> {
     let invalid = |rule, message: String| Err(ServiceError::invalid(rule, message));
     let Some(policy) = &in_force.policy else {
         return invalid(Invalid::NoPolicy, "Apply a policy first: it says which tiers there are.".to_owned());
     };
-    let Some(tier) = policy.compiled.tier(&subscription.tier) else {
+    let since_ms = subscription.tier_since_ms.unwrap_or(subscription.anchor_ms);
+    let tier = policy.compiled.tier_since(&subscription.tier, since_ms);
+    if tier.is_none() && before.is_none_or(|before| before.tier != subscription.tier) {
         let known: Vec<&str> = policy.compiled.tiers.keys().map(String::as_str).collect();
         let message = match subscription.tier.as_str() {
             "" => format!("Name the tier; the policy in force has: {}.", known.join(", ")),
             tier => format!("The policy in force has no tier {tier:?}; it has: {}.", known.join(", ")),
         };
         return invalid(Invalid::TierUnknown, message);
-    };
+    }
     if subscription.overrides.len() > OVERRIDES_MAX {
         return invalid(Invalid::Subscription, format!("Give at most {OVERRIDES_MAX} overrides."));
     }
-    let limits = policy.compiled.limits_of(tier, &BTreeMap::new());
+    let limits = tier.map(|tier| policy.compiled.limits_of(tier, &BTreeMap::new())).unwrap_or_default();
+    let had = |name: &str| before.and_then(|before| before.overrides.get(name));
     for (name, maximum) in &subscription.overrides {
-        if !limits.iter().any(|limit| *limit.name == **name) {
+        if had(name).is_none() && !limits.iter().any(|limit| *limit.name == **name) {
             let known: Vec<&str> = limits.iter().map(|limit| &*limit.name).collect();
             let message = format!(
                 "The tier {:?} has no limit {name:?}; it has: {}.",
@@ -440,8 +449,9 @@ fn check_subscription(subscription: &Subscription, in_force: &InForce) -> Result
     if subscription.changes.len() > CHANGES_MAX {
         return invalid(Invalid::Subscription, format!("Schedule at most {CHANGES_MAX} changes."));
     }
-    for tier in subscription.changes.iter().filter_map(|change| change.tier.as_ref()) {
-        if policy.compiled.tier(tier).is_none() {
+    let was_scheduled = |change| before.is_some_and(|before| before.changes.contains(change));
+    for change in subscription.changes.iter().filter(|change| !was_scheduled(*change)) {
+        if let Some(tier) = change.tier.as_ref().filter(|tier| policy.compiled.tier(tier).is_none()) {
             let message = format!("The policy in force has no tier {tier:?} to change to.");
             return invalid(Invalid::TierUnknown, message);
         }

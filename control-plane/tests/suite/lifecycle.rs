@@ -315,6 +315,25 @@ async fn a_changed_tier_is_kept_by_those_who_have_it_where_that_is_asked_for() {
 }
 
 #[tokio::test]
+async fn who_has_what_the_policy_has_no_more_can_still_cancel() {
+    let test = TestDatabase::sqlite();
+    let served = Served::start_with_policy(&test.url).await;
+    let own = json!({"tier": "pro", "overrides": {"tokens.billing_month": 7}});
+    served.put("/v1/subscriptions/user:a", own).await;
+    // The override stays for the day on which the tier has such a limit again.
+    let down = act(&served, json!({"action": "change_tier", "tier": "free", "when": "now"})).await;
+    assert_eq!(down["overrides"], json!({"tokens.billing_month": 7}));
+    act(&served, json!({"action": "change_tier", "tier": "pro", "when": "now"})).await;
+    let gone = POLICY.replace("  pro:", "  gold:");
+    served.plane.apply_policy(&author(&served.plane), &gone, None, None).await.unwrap();
+    let cancelled = act(&served, json!({"action": "cancel"})).await;
+    assert_eq!((&cancelled["tier"], &cancelled["state"]), (&json!("pro"), &json!("cancelled")));
+    refused(&served, Method::PUT, "/v1/subscriptions/user:b", json!({"tier": "pro"}), 422, "tier-unknown")
+        .await;
+    served.stop().await;
+}
+
+#[tokio::test]
 async fn subscriptions_of_an_earlier_release_are_looked_at_once() {
     on_each_database(async |test| {
         let served = Served::start_with_policy(&test.url).await;
