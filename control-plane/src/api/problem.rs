@@ -81,6 +81,8 @@ kinds! {
     Internal INTERNAL_SERVER_ERROR "internal" "Something is wrong with the control plane";
     DatabaseUnavailable SERVICE_UNAVAILABLE "database-unavailable" "The database does not answer";
     Busy SERVICE_UNAVAILABLE "busy" "The control plane is too busy";
+    IdempotencyConflict CONFLICT "idempotency-conflict" "The key names something else already";
+    UsageInvalid UNPROCESSABLE_ENTITY "usage-invalid" "Such usage cannot be recorded";
 }
 
 /// After how many seconds a client may try again where the problem may have passed by then.
@@ -174,6 +176,10 @@ impl From<ServiceError> for Problem {
                     "Version {found} is in force, not {expected}. Look at it, and apply your change to it."
                 ),
             ),
+            ServiceError::KeyConflict(key) => Self::new(
+                ProblemKind::IdempotencyConflict,
+                format!("The key {key:?} was used with other values. Repeat those, or choose another key."),
+            ),
             ServiceError::Busy(message) => Self::new(ProblemKind::Busy, message),
             ServiceError::Store(error) => error.into(),
         }
@@ -198,6 +204,7 @@ fn invalid_kind(rule: Invalid) -> ProblemKind {
         Invalid::Explain => ProblemKind::ExplainInvalid,
         Invalid::Range => ProblemKind::RangeInvalid,
         Invalid::Token => ProblemKind::TokenUnmakeable,
+        Invalid::Usage => ProblemKind::UsageInvalid,
     }
 }
 

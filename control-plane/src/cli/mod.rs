@@ -12,6 +12,7 @@ pub mod serve;
 pub mod subject;
 pub mod subscription;
 pub mod token;
+pub mod usage;
 
 use clap::{Parser, Subcommand};
 
@@ -40,8 +41,8 @@ pub enum Command {
     Capacity(capacity::CapacityArguments),
     /// Show what a subject has at this moment: its tier and how its limits stand.
     Subject(subject::SubjectArguments),
-    /// Show what a subject used.
-    Usage(subject::UsageArguments),
+    /// Show, record, correct and export what subjects used.
+    Usage(usage::UsageArguments),
     /// Explain what an edge would do with a request, and why.
     Explain(explain::ExplainArguments),
     /// Sign tokens, as an issuer of your own would: for tests and demonstrations.
