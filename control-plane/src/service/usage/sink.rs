@@ -88,7 +88,12 @@ pub struct Sink {
 impl Sink {
     /// A sink to an address. Fails when the system's certificates, or random numbers, cannot be read.
     pub fn new(to: SinkSettings) -> std::io::Result<Self> {
-        let client = http_client_that_stays(TIMEOUT).map_err(std::io::Error::other)?;
+        Self::with_timeout(to, TIMEOUT)
+    }
+
+    /// A sink to an address that must answer in another time.
+    pub fn with_timeout(to: SinkSettings, timeout: Duration) -> std::io::Result<Self> {
+        let client = http_client_that_stays(timeout).map_err(std::io::Error::other)?;
         let holder = random_hex::<16>().map_err(std::io::Error::other)?;
         Ok(Self { client, to, holder, noted: (0, 0), settled_ms: 0 })
     }
