@@ -307,3 +307,63 @@ impl World<'_> {
         found.unwrap().len()
     }
 }
+
+#[tokio::test]
+async fn reports_and_folds_at_the_same_time_lose_nothing() {
+    on_each_database(async |test| {
+        let database = Database::open(&test.url).await.unwrap();
+        // Each session reports rising totals of old hours again and again, while they are being folded.
+        let report = async |database: Database, session: usize| {
+            for number in 1..=40_i64 {
+                let said: Vec<Said> = (0..6)
+                    .map(|hour| {
+                        (("user:a", "calls", "", START_MS + hour * HOUR_MS, SESSIONS[session]), (number, 0))
+                    })
+                    .collect();
+                let rows = &writes(&said);
+                let merged: Result<_, StoreError> = database
+                    .transact("test", |tx| {
+                        Box::pin(async move {
+                            subjects::lock(tx, &["user:a"]).await?;
+                            usage::merge(tx, SESSIONS[session], rows).await
+                        })
+                    })
+                    .await;
+                merged.unwrap();
+            }
+        };
+        let fold = async |database: Database| {
+            for number in 0..40_i64 {
+                let to = &Horizons { hours_from_ms: START_MS + (number / 10) * DAY_MS, days_from_ms: 0 };
+                let folded: Result<u64, StoreError> = async {
+                    database
+                        .transact("raise", |tx| Box::pin(async move { fold::raise(tx, to).await }))
+                        .await?;
+                    database
+                        .transact("test", |tx| {
+                            Box::pin(async move {
+                                subjects::lock(tx, &["user:a"]).await?;
+                                fold::hours(tx, &["user:a"], 2).await
+                            })
+                        })
+                        .await
+                }
+                .await;
+                folded.unwrap();
+            }
+        };
+        tokio::join!(
+            report(database.clone(), 0),
+            report(database.clone(), 1),
+            report(database.clone(), 2),
+            fold(database.clone()),
+            fold(database.clone()),
+        );
+        let wanted =
+            Wanted { subject: "user:a", meter: None, from_ms: 0, to_ms: i64::MAX, by: Period::Total };
+        let sums = usage::sums(&database, &wanted).await.unwrap();
+        assert_eq!(sums[0].taken, 3 * 6 * 40, "{sums:?}");
+        database.close().await;
+    })
+    .await;
+}
