@@ -32,7 +32,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Command::Capacity(capacity) => cli::capacity::run(capacity).await?,
             Command::Grant(grant) => cli::grant::run(grant).await?,
             Command::Subject(subject) => cli::subject::run(subject).await?,
-            Command::Usage(usage) => cli::subject::run_usage(usage).await?,
+            Command::Usage(usage) => cli::usage::run(usage).await?,
             Command::Explain(explain) => cli::explain::run(explain).await?,
             Command::Token(token) => cli::token::run(&token)?,
         }

@@ -5,6 +5,7 @@ mod audit;
 mod auth;
 mod bypass;
 mod capacity;
+mod csv;
 mod edge;
 mod explain;
 mod extract;
@@ -21,6 +22,7 @@ mod subscriptions;
 mod things;
 mod tiers;
 mod tokens;
+mod usage;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -34,7 +36,9 @@ use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::config::{BODY_BYTES_MAX, EXPLAIN_BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX, THINGS_BODY_BYTES_MAX};
+use crate::config::{
+    BODY_BYTES_MAX, EXPLAIN_BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX, THINGS_BODY_BYTES_MAX, USAGE_BODY_BYTES_MAX,
+};
 use problem::{Problem, ProblemKind};
 pub use state::Api;
 
@@ -50,6 +54,7 @@ pub use state::Api;
         (name = "policy", description = "The policy: versions, rollback, tiers"),
         (name = "subscriptions", description = "What subjects have bought"),
         (name = "subjects", description = "What subjects have and used"),
+        (name = "usage", description = "The ledger: recording, correcting and exporting usage"),
         (name = "tokens", description = "Who may use this API"),
         (name = "audit", description = "Who changed what"),
         (name = "edge", description = "For Tollgate's filter in Envoy"),
@@ -101,6 +106,11 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
                 .routes(routes!(explain::explain))
                 .layer(DefaultBodyLimit::max(EXPLAIN_BODY_BYTES_MAX)),
         )
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(usage::record::record))
+                .layer(DefaultBodyLimit::max(USAGE_BODY_BYTES_MAX)),
+        )
         .merge(small())
         .route_layer(middleware::from_fn_with_state(api.clone(), auth::admin));
     let edge = OpenApiRouter::new()
@@ -134,7 +144,9 @@ fn small() -> OpenApiRouter<Api> {
         .routes(routes!(grants::list, grants::add))
         .routes(routes!(grants::remove))
         .routes(routes!(subjects::show))
-        .routes(routes!(subjects::usage))
+        .routes(routes!(usage::usage))
+        .routes(routes!(usage::export::export))
+        .routes(routes!(usage::corrections::list, usage::corrections::correct))
         .routes(routes!(bypass::show, bypass::set, bypass::clear))
         .routes(routes!(capacity::show, capacity::set))
         .routes(routes!(audit::list))

@@ -85,6 +85,8 @@ kinds! {
     GrantMissing NOT_FOUND "grant-missing" "The subject has no such grant";
     GrantConflict CONFLICT "grant-conflict" "Another grant has this id";
     GrantInvalid UNPROCESSABLE_ENTITY "grant-invalid" "Such a grant cannot be given";
+    IdempotencyConflict CONFLICT "idempotency-conflict" "The key names something else already";
+    UsageInvalid UNPROCESSABLE_ENTITY "usage-invalid" "Such usage cannot be recorded";
 }
 
 /// After how many seconds a client may try again where the problem may have passed by then.
@@ -178,6 +180,10 @@ impl From<ServiceError> for Problem {
                     "Version {found} is in force, not {expected}. Look at it, and apply your change to it."
                 ),
             ),
+            ServiceError::KeyConflict(key) => Self::new(
+                ProblemKind::IdempotencyConflict,
+                format!("The key {key:?} was used with other values. Repeat those, or choose another key."),
+            ),
             ServiceError::Busy(message) => Self::new(ProblemKind::Busy, message),
             ServiceError::Store(error) => error.into(),
         }
@@ -205,6 +211,7 @@ fn invalid_kind(rule: Invalid) -> ProblemKind {
         Invalid::Action => ProblemKind::ActionRefused,
         Invalid::Grant => ProblemKind::GrantInvalid,
         Invalid::GrantConflict => ProblemKind::GrantConflict,
+        Invalid::Usage => ProblemKind::UsageInvalid,
     }
 }
 

@@ -14,6 +14,7 @@ pub mod subject;
 pub mod subscription;
 mod subscription_action;
 pub mod token;
+pub mod usage;
 
 use clap::{Parser, Subcommand};
 
@@ -44,8 +45,8 @@ pub enum Command {
     Grant(grant::GrantArguments),
     /// Show what a subject has at this moment: its tier and how its limits stand.
     Subject(subject::SubjectArguments),
-    /// Show what a subject used.
-    Usage(subject::UsageArguments),
+    /// Show, record, correct and export what subjects used.
+    Usage(usage::UsageArguments),
     /// Explain what an edge would do with a request, and why.
     Explain(explain::ExplainArguments),
     /// Sign tokens, as an issuer of your own would: for tests and demonstrations.

@@ -220,5 +220,37 @@ async fn subscriptions_are_changed_cancelled_and_scheduled_and_units_granted() {
     assert!(said.contains("calls.hour: 1000 → 7") && said.contains("affects  user:b"), "{said}");
     good(&served, &["policy", "apply", &changed, "--changed-tiers", "new_subscribers"]).await;
     assert!(good(&served, &["policy", "preview", &changed]).await.contains("No tier differs."));
+}
+
+#[tokio::test]
+async fn usage_is_recorded_corrected_and_exported() {
+    let test = TestDatabase::sqlite();
+    let served = Served::start_with_policy(&test.url).await;
+    served.clock.pass(2 * 3_600_000);
+    let at = "2027-03-01T01:30:00Z";
+    let record =
+        ["usage", "record", "user:a", "tokens", "7", "--key", "k1", "--at", at, "--label", "model=large"];
+    assert_eq!(good(&served, &record).await, "Recorded 7 tokens of user:a\n");
+    assert!(good(&served, &record).await.contains("counts once"));
+    let other = ["usage", "record", "user:a", "tokens", "8", "--key", "k1", "--at", at];
+    assert!(bad(&served, &other).await.contains("(idempotency-conflict)"));
+    let correct = ["usage", "correct", "user:a", "tokens", "-2", "--reason", "twice", "--at", at];
+    let said = good(&served, &correct).await;
+    assert_eq!(said, format!("Correction 1 counts -2 tokens for user:a at {at}\n"));
+    assert!(good(&served, &["usage", "corrections", "user:a"]).await.contains("twice"));
+    let said = good(&served, &["usage", "user:a", "--by", "total", "--group", "model"]).await;
+    assert!(said.contains("model=large") && said.contains("-2"), "{said}");
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("usage.csv").display().to_string();
+    let range = ["--from", "2027-03-01T00:00:00Z", "--by", "hour"];
+    good(&served, &[&["usage", "export", "--output", &file][..], &range].concat()).await;
+    let csv = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(csv.lines().count(), 3, "{csv}");
+    let lines = good(&served, &[&["usage", "export", "--format", "jsonl"][..], &range].concat()).await;
+    assert!(lines.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{lines}");
+    let said = bad(&served, &["usage", "export", "--output", "/no/such/directory/file"]).await;
+    assert!(said.contains("cannot write /no/such/directory/file"), "{said}");
+    let said = bad(&served, &["usage"]).await;
+    assert!(said.contains("<SUBJECT>"), "{said}");
     served.stop().await;
 }
