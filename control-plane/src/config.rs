@@ -10,11 +10,33 @@ pub struct Settings {
     pub lease_margin_ms: u64,
     /// How long a watch waits for a change, ms. Below the idle time-outs of common proxies.
     pub watch_max_ms: u64,
+    /// How events are told.
+    pub events: EventSettings,
+}
+
+/// What an operator chooses about events.
+#[derive(Debug, Clone)]
+pub struct EventSettings {
+    /// Whether they may be sent to private addresses and to this machine.
+    pub allow_private: bool,
+    /// For how long events and the log of their deliveries are kept, days. Longer than a delivery is attempted.
+    pub retention_days: u16,
+}
+
+impl Default for EventSettings {
+    fn default() -> Self {
+        Self { allow_private: false, retention_days: 30 }
+    }
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { lease_ttl_ms: 30_000, lease_margin_ms: 5_000, watch_max_ms: 25_000 }
+        Self {
+            lease_ttl_ms: 30_000,
+            lease_margin_ms: 5_000,
+            watch_max_ms: 25_000,
+            events: EventSettings::default(),
+        }
     }
 }
 

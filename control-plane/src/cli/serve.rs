@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tollgate_control_plane::clock::SystemClock;
-use tollgate_control_plane::config::Settings;
+use tollgate_control_plane::config::{EventSettings, Settings};
 use tollgate_control_plane::server::Server;
 use tollgate_control_plane::service::ControlPlane;
 use tollgate_control_plane::service::jwks::Fetcher;
@@ -49,6 +49,13 @@ pub struct ServeArguments {
     #[arg(long, env = "TOLLGATE_WATCH_MAX_MS", default_value_t = 25_000, value_name = "MS",
           value_parser = clap::value_parser!(u64).range(100..=300_000))]
     watch_max_ms: u64,
+    /// Let events be sent to private addresses and to this machine. Whoever administers events can then reach them.
+    #[arg(long, env = "TOLLGATE_EVENTS_ALLOW_PRIVATE")]
+    events_allow_private: bool,
+    /// For how long events and the log of their deliveries are kept, days.
+    #[arg(long, env = "TOLLGATE_EVENTS_RETENTION_DAYS", default_value_t = 30, value_name = "DAYS",
+          value_parser = clap::value_parser!(u16).range(7..=3_650))]
+    events_retention_days: u16,
     /// What is logged: a level, or directives such as `info,tollgate_control_plane=debug`.
     #[arg(long, env = "TOLLGATE_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
@@ -86,6 +93,10 @@ pub async fn run(arguments: ServeArguments) -> Result<(), CliError> {
         lease_ttl_ms: arguments.lease_ttl_ms,
         lease_margin_ms: arguments.lease_margin_ms,
         watch_max_ms: arguments.watch_max_ms,
+        events: EventSettings {
+            allow_private: arguments.events_allow_private,
+            retention_days: arguments.events_retention_days,
+        },
     };
     let kind = database.kind();
     let plane = ControlPlane::start(database, SystemClock::shared(), settings, tokens)

@@ -57,6 +57,7 @@ pub enum Invalid {
     Explain,
     Range,
     Token,
+    EventEndpoint,
 }
 
 /// A thing that can be missing.
@@ -76,6 +77,10 @@ pub enum NotFound {
     Token,
     /// An issuer with an address for its keys.
     Issuer,
+    /// An endpoint of events.
+    EventEndpoint,
+    /// An event.
+    Event,
 }
 
 impl std::fmt::Display for NotFound {
@@ -88,6 +93,8 @@ impl std::fmt::Display for NotFound {
             Self::Bypass => "bypass",
             Self::Token => "token",
             Self::Issuer => "issuer",
+            Self::EventEndpoint => "endpoint of events",
+            Self::Event => "event",
         })
     }
 }

@@ -1,5 +1,5 @@
 //! What happens and is told to whoever listens: noted in the transaction in which it happens, so that what is undone is not
-//! told and what is committed is. Telling it is the work of the sender.
+//! told and what is committed is. Telling it is the work of [`super::deliveries`].
 //!
 //! A happening is told once: what makes two of them the same is [`Happening::once`]. Where nobody listens nothing is kept.
 
@@ -226,12 +226,11 @@ impl Happening {
 
     fn data(&self) -> Json {
         match self {
-            Self::ThresholdReached { subject, limit, percent } => {
-                let mut data = limit.data(subject);
-                data["percent"] = json!(percent);
-                data
+            Self::ThresholdReached { subject, limit, percent } => limit.data(subject, u64::from(*percent)),
+            Self::LimitHit { subject, limit } => {
+                let percent = u128::from(limit.used) * 100 / u128::from(limit.units.max(1));
+                limit.data(subject, u64::try_from(percent).unwrap_or(u64::MAX))
             }
-            Self::LimitHit { subject, limit } => limit.data(subject),
             Self::TierChanged { subject, from, to, at_ms } => {
                 json!({ "subject": subject, "from": from, "to": to, "at": rfc3339(*at_ms) })
             }
@@ -280,12 +279,12 @@ impl LimitState {
         json!([self.limit, window, self.units])
     }
 
-    fn data(&self, subject: &str) -> Json {
+    fn data(&self, subject: &str, percent: u64) -> Json {
         let window = self.window_start_ms.zip(self.window_end_ms);
         json!({
             "subject": subject, "limit": self.limit, "meter": self.meter, "kind": self.kind,
             "window": window.map(|(start, end)| json!({ "start": rfc3339(start), "end": rfc3339(end) })),
-            "units": self.units, "used": self.used,
+            "units": self.units, "used": self.used, "percent": percent,
         })
     }
 }

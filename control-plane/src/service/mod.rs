@@ -2,8 +2,10 @@
 
 pub mod bypass;
 pub mod capacity;
+pub mod deliveries;
 mod entitled;
 mod error;
+pub mod event_endpoints;
 pub mod explain;
 pub mod happenings;
 pub mod in_force;
@@ -15,6 +17,7 @@ pub mod subscriptions;
 pub mod sweeper;
 pub mod sync;
 pub mod things;
+mod thresholds;
 pub mod tokens;
 pub mod usage;
 pub mod watch;
