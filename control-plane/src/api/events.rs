@@ -10,9 +10,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{self, Path, Query, cursor_key, page_limit};
 use super::policy::{next_cursor, rfc3339};
-use super::problem::{Problem, ProblemBody};
+use super::problem::{Problem, ProblemBody, ProblemKind};
 use super::state::Api;
-use crate::service::{NotFound, ServiceError};
+use crate::service::happenings::EventType;
+use crate::service::sync::is_subject;
 use crate::store::audit::Author;
 use crate::store::event_deliveries::{AttemptRow, DeliveryRow, DeliveryState};
 use crate::store::events::EventRow;
@@ -193,6 +194,14 @@ pub async fn list(
     let before = cursor_key(query.cursor.as_deref())?;
     let before = before.as_deref().unwrap_or(AFTER_ALL);
     let (kind, subject) = (query.kind.as_deref(), query.subject.as_deref());
+    if kind.is_some_and(|kind| EventType::named(kind).is_none()) {
+        let known: Vec<&str> = EventType::ALL.into_iter().map(EventType::name).collect();
+        let detail = format!("Ask for a type of these: {}.", known.join(", "));
+        return Err(Problem::new(ProblemKind::QueryMalformed, detail));
+    }
+    if subject.is_some_and(|subject| !is_subject(subject)) {
+        return Err(Problem::new(ProblemKind::SubjectMalformed, "Ask for a subject such as user:alice."));
+    }
     let mut rows = events::page(&api.plane.database, before, kind, subject, limit + 1).await?;
     let next_cursor = next_cursor(&mut rows, limit, |row| row.id.clone());
     Ok(Json(EventPage { items: rows.into_iter().map(EventBody::from).collect(), next_cursor }))
@@ -208,7 +217,7 @@ pub async fn list(
 )]
 pub async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<EventDetailBody>, Problem> {
     let database = &api.plane.database;
-    let event = events::read(database, &id).await?.ok_or(ServiceError::NotFound(NotFound::Event))?;
+    let event = api.plane.event(&id).await?;
     let mut logs: BTreeMap<String, Vec<AttemptBody>> = BTreeMap::new();
     for attempt in event_deliveries::attempts(database, &id, ATTEMPTS_MAX).await? {
         logs.entry(attempt.endpoint.clone()).or_default().push(attempt.into());

@@ -10,7 +10,7 @@ use super::{ControlPlane, Invalid, NotFound, ServiceError};
 use crate::store::audit::Author;
 use crate::store::event_deliveries::DeliveryRow;
 use crate::store::event_endpoints::{EndpointRow, StoredSecret};
-use crate::store::events::Due;
+use crate::store::events::{Due, EventRow};
 use crate::store::{Tx, audit, event_deliveries, event_endpoints, events};
 
 /// Most endpoints.
@@ -24,6 +24,9 @@ pub const OVERLAP_HOURS_MAX: u32 = 24 * 30;
 
 /// Longest description, characters.
 const DESCRIPTION_CHARS_MAX: usize = 500;
+
+/// Longest id, bytes.
+const ID_BYTES_MAX: usize = 64;
 
 /// Most deliveries that one call makes due again.
 const AGAIN_MAX: i64 = 10_000;
@@ -193,9 +196,7 @@ impl ControlPlane {
         event: &str,
         endpoint: Option<&str>,
     ) -> Result<Vec<String>, ServiceError> {
-        if events::read(&self.database, event).await?.is_none() {
-            return Err(ServiceError::NotFound(NotFound::Event));
-        }
+        self.event(event).await?;
         let missed = event_deliveries::of_event(&self.database, event).await?;
         let missed = &missed;
         self.database
@@ -245,8 +246,15 @@ impl ControlPlane {
             .await
     }
 
+    /// An event.
+    pub async fn event(&self, id: &str) -> Result<EventRow, ServiceError> {
+        check_id(id, NotFound::Event)?;
+        events::read(&self.database, id).await?.ok_or(ServiceError::NotFound(NotFound::Event))
+    }
+
     /// An endpoint.
     pub async fn event_endpoint(&self, id: &str) -> Result<EndpointRow, ServiceError> {
+        check_id(id, NotFound::EventEndpoint)?;
         let row = event_endpoints::read(&self.database, id).await?;
         row.ok_or(ServiceError::NotFound(NotFound::EventEndpoint))
     }
@@ -284,12 +292,20 @@ impl ControlPlane {
     }
 }
 
+/// Refuses what no id made here looks like, before a database is asked for it.
+fn check_id(id: &str, missing: NotFound) -> Result<(), ServiceError> {
+    let good =
+        id.len() <= ID_BYTES_MAX && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if good { Ok(()) } else { Err(ServiceError::NotFound(missing)) }
+}
+
 fn not_arrived(deliveries: &[DeliveryRow]) -> Vec<&str> {
     let missed = deliveries.iter().filter(|delivery| delivery.state != "delivered");
     missed.map(|delivery| delivery.endpoint.as_str()).collect()
 }
 
 async fn locked(tx: &mut Tx<'_>, id: &str) -> Result<EndpointRow, ServiceError> {
+    check_id(id, NotFound::EventEndpoint)?;
     event_endpoints::lock(tx, id).await?.ok_or(ServiceError::NotFound(NotFound::EventEndpoint))
 }
 

@@ -8,6 +8,7 @@ mod bypass;
 mod cli;
 mod crash;
 mod edges;
+mod events;
 mod explain;
 mod histories;
 mod jwks;

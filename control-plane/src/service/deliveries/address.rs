@@ -120,7 +120,15 @@ pub fn public_resolver() -> Arc<PublicResolver> {
 
 #[cfg(test)]
 mod tests {
-    use super::{AddressError, check_url, is_public};
+    use reqwest::dns::Resolve as _;
+
+    use super::{AddressError, PublicResolver, check_url, is_public};
+
+    #[tokio::test]
+    async fn a_name_is_refused_by_the_addresses_it_has_when_it_is_resolved() {
+        let error = PublicResolver.resolve("localhost".parse().unwrap()).await.err().unwrap();
+        assert_eq!(error.downcast_ref(), Some(&AddressError::Private));
+    }
 
     #[test]
     fn only_addresses_of_the_public_internet_are_public() {

@@ -32,8 +32,8 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// How long one attempt may take, from the name's resolution to the end of the answer.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a claim holds, ms: what is not settled by then is attempted again. Six times what an attempt may take.
-const CLAIM_MS: i64 = 60_000;
+/// How long a claim holds, ms: what is not settled by then is attempted again. Three times what an attempt may take.
+pub const CLAIM_MS: i64 = 30_000;
 
 /// How many deliveries to one endpoint are on their way at once.
 const AT_ONCE_MAX: i64 = 8;
