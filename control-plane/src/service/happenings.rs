@@ -220,7 +220,22 @@ impl Happening {
             Self::ThresholdReached { limit, .. } | Self::LimitHit { limit, .. } => {
                 limit.window_end_ms.unwrap_or_else(|| now_ms.saturating_add(DAY_MS))
             }
+            Self::TrialEnding { ends_at_ms, .. } => *ends_at_ms,
             _ => now_ms,
+        }
+    }
+
+    /// When it happened, Unix ms: what happens at its moment may be noted later.
+    fn at_ms(&self, now_ms: i64) -> i64 {
+        match self {
+            Self::TierChanged { at_ms, .. }
+            | Self::SubscriptionExpired { at_ms, .. }
+            | Self::PaymentFailed { at_ms, .. }
+            | Self::EndpointDisabled { at_ms, .. } => *at_ms,
+            Self::ThresholdReached { .. }
+            | Self::LimitHit { .. }
+            | Self::TrialEnding { .. }
+            | Self::Test { .. } => now_ms,
         }
     }
 
@@ -256,7 +271,8 @@ impl Happening {
         let once = self.once(now_ms);
         let hash = Sha256::digest(once.as_bytes());
         let hash = hash.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
-        let body = json!({ "type": self.kind().name(), "timestamp": rfc3339(now_ms), "data": self.data() });
+        let at = rfc3339(self.at_ms(now_ms));
+        let body = json!({ "type": self.kind().name(), "timestamp": at, "data": self.data() });
         EventRow {
             id: format!("{}{hash:016x}", id_at(now_ms)),
             kind: self.kind().name().to_owned(),

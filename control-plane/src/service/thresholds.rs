@@ -103,3 +103,17 @@ fn state(term: &Term, (window, end_ms): Span, used: u64) -> LimitState {
         used,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::reaches;
+
+    #[test]
+    fn a_percentage_is_reached_by_the_first_whole_unit_that_is_as_much() {
+        let reached = |units: u64, percent: u8| (0..=units).find(|used| reaches(*used, units, percent));
+        assert_eq!([80, 95, 100].map(|percent| reached(5, percent)), [Some(4), Some(5), Some(5)]);
+        assert_eq!([80, 95, 100].map(|percent| reached(1, percent)), [Some(1), Some(1), Some(1)]);
+        assert_eq!([80, 95, 100].map(|percent| reached(1_000, percent)), [Some(800), Some(950), Some(1_000)]);
+        assert!(!reaches(u64::MAX / 5 * 4 - 1, u64::MAX, 80) && reaches(u64::MAX, u64::MAX, 100));
+    }
+}

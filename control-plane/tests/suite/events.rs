@@ -57,6 +57,7 @@ struct Inbox {
     received: Vec<Received>,
     /// What is answered.
     status: Option<StatusCode>,
+    retry_after_s: Option<u64>,
 }
 
 /// A server that is told events.
@@ -83,6 +84,11 @@ impl Receiver {
         self.inbox.lock().unwrap().status = Some(status);
     }
 
+    fn ask_to_wait(&self, seconds: u64) {
+        self.answer(StatusCode::TOO_MANY_REQUESTS);
+        self.inbox.lock().unwrap().retry_after_s = Some(seconds);
+    }
+
     pub fn received(&self) -> Vec<Received> {
         self.inbox.lock().unwrap().received.clone()
     }
@@ -106,9 +112,10 @@ async fn receive(State(inbox): State<Arc<Mutex<Inbox>>>, headers: HeaderMap, bod
         signature: header("webhook-signature"),
         body: String::from_utf8(body.to_vec()).unwrap(),
     });
-    match inbox.status {
-        Some(StatusCode::TEMPORARY_REDIRECT) => Redirect::temporary("/hooks").into_response(),
-        status => status.unwrap_or(StatusCode::NO_CONTENT).into_response(),
+    match (inbox.status, inbox.retry_after_s) {
+        (Some(StatusCode::TEMPORARY_REDIRECT), _) => Redirect::temporary("/hooks").into_response(),
+        (Some(status), Some(seconds)) => (status, [("retry-after", seconds.to_string())]).into_response(),
+        (status, _) => status.unwrap_or(StatusCode::NO_CONTENT).into_response(),
     }
 }
 
@@ -435,6 +442,42 @@ async fn an_endpoint_that_says_it_is_gone_is_disabled_at_once() {
         (shown["enabled"] == false).then_some(())
     })
     .await;
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_asks_for_time_gets_it() {
+    let test = TestDatabase::sqlite();
+    let served = Served::start(&test.url).await;
+    let receiver = Receiver::start().await;
+    let (endpoint, _) = add(&served, &receiver.url(), &[]).await;
+    receiver.ask_to_wait(3_600);
+    let event = try_out(&served, &endpoint).await;
+    let delivery = attempted(&served, &event, 1).await;
+    let next_at = delivery["next_at"].as_str().unwrap();
+    assert!(("2027-03-01T01:00:00Z".."2027-03-01T01:12:01Z").contains(&next_at), "{next_at}");
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_never_answers_keeps_no_other_waiting() {
+    let test = TestDatabase::sqlite();
+    let served = Served::start(&test.url).await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    let (slow, _) = add(&served, &url, &[]).await;
+    let never = try_out(&served, &slow).await;
+    let (held, _) = silent.accept().await.unwrap();
+    let receiver = Receiver::start().await;
+    let (quick, _) = add(&served, &receiver.url(), &[]).await;
+    try_out(&served, &quick).await;
+    receiver.wait(1).await;
+    let event = served.get(&format!("/v1/events/{never}")).await;
+    assert_eq!(event["deliveries"][0]["attempts"], 0, "it waits yet");
+    drop((held, silent));
+    let delivery = attempted(&served, &never, 1).await;
+    let error = delivery["log"][0]["error"].as_str().unwrap();
+    assert!(error.starts_with("no answer: ") && !error.contains("127.0.0.1"), "{error}");
     served.stop().await;
 }
 

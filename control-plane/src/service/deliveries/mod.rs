@@ -58,7 +58,7 @@ enum AttemptError {
     NoSecret,
     #[error("no answer within {} s", ATTEMPT_TIMEOUT.as_secs())]
     Timeout,
-    #[error("cannot connect: {0}")]
+    #[error("no answer: {0}")]
     Unreachable(String),
     #[error("answered {0}")]
     Status(u16),
