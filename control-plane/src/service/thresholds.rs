@@ -106,7 +106,52 @@ fn state(term: &Term, (window, end_ms): Span, used: u64) -> LimitState {
 
 #[cfg(test)]
 mod tests {
-    use super::reaches;
+    use tollgate_policy::lease::{Book, Term, TermKind, Terms};
+    use tollgate_policy::limit::UNLIMITED;
+    use tollgate_policy::window::Window;
+    use tollgate_policy::wire::AccountReport;
+
+    use super::super::happenings::Happening;
+    use super::{Passage, reaches};
+
+    /// A quota of so many units in one window, of which so many are taken: first `before`, then `after`. Compares the
+    /// percentages that are told.
+    fn check(units: u64, before: u64, after: u64, expected: &[u8]) {
+        let windows = vec![Window { start_ms: 0, end_ms: 3_600_000 }];
+        let kind = TermKind::Quota { windows, soft: true };
+        let terms = Terms { limits: vec![Term { limit: "calls".to_owned(), meter: None, units, kind }] };
+        let book = |taken: u64| {
+            let (limit, mut book) = ("calls".to_owned(), Book::default());
+            let report =
+                AccountReport { limit, window: 0, taken, freed: 0, removed: 0, returned: 0, want: 0 };
+            book.sync("session", &[report], &terms, 0);
+            book
+        };
+        let (before, after) = (&book(before), &book(after));
+        let mut told = Vec::new();
+        Passage { subject: "user:a", before, after, terms: &terms }.thresholds(&mut told);
+        let percents: Vec<u8> = told
+            .iter()
+            .filter_map(|happening| match happening {
+                Happening::ThresholdReached { percent, .. } => Some(*percent),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(percents, expected, "{units} units");
+    }
+
+    #[test]
+    fn only_what_this_sync_crossed_is_told() {
+        check(100, 0, 79, &[]);
+        check(100, 79, 80, &[80]);
+        check(100, 80, 94, &[]);
+        check(100, 94, 100, &[95, 100]);
+        check(100, 0, 250, &[80, 95, 100]);
+        check(100, 100, 250, &[]);
+        check(100, 250, 60, &[]);
+        check(0, 0, 5, &[]);
+        check(UNLIMITED, 0, u64::MAX, &[]);
+    }
 
     #[test]
     fn a_percentage_is_reached_by_the_first_whole_unit_that_is_as_much() {

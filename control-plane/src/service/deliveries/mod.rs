@@ -6,6 +6,7 @@
 //! own while something is due, with a few requests at once.
 
 pub mod address;
+mod attempt;
 mod schedule;
 pub mod signature;
 
@@ -13,7 +14,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::{StatusCode, header};
+use reqwest::StatusCode;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 
@@ -24,13 +25,10 @@ use crate::store::audit::Author;
 use crate::store::event_deliveries::{AttemptRow, Claimed, DeliveryState};
 use crate::store::event_endpoints::EndpointRow;
 use crate::store::{StoreError, audit, event_deliveries, event_endpoints, events};
-use signature::Secret;
+use attempt::{ATTEMPT_TIMEOUT, Answer, AttemptError, attempt};
 
 /// How often it is looked whether something is due.
 const INTERVAL: Duration = Duration::from_millis(500);
-
-/// How long one attempt may take, from the name's resolution to the end of the answer.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a claim holds, ms: what is not settled by then is attempted again. Three times what an attempt may take.
 pub const CLAIM_MS: i64 = 30_000;
@@ -38,38 +36,12 @@ pub const CLAIM_MS: i64 = 30_000;
 /// How many deliveries to one endpoint are on their way at once.
 const AT_ONCE_MAX: i64 = 8;
 
-/// How much of an answer is read, so that its connection can be used again, bytes.
-const ANSWER_BYTES_MAX: usize = 64 << 10;
-
 /// How often old events are forgotten, ms, and how many at a time.
 const PRUNE_INTERVAL_MS: u64 = 60_000;
 const PRUNE_MAX: i64 = 1_000;
 
 /// Who disables endpoints, for the audit log.
 const ACTOR: &str = "job:events";
-
-/// Why an attempt failed, as its log says it. Nothing of the answer's body: an endpoint could be used to read what the
-/// control plane can reach.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-enum AttemptError {
-    #[error("its address may not be used: {0}")]
-    Address(#[from] address::AddressError),
-    #[error("it has no secret in force")]
-    NoSecret,
-    #[error("no answer within {} s", ATTEMPT_TIMEOUT.as_secs())]
-    Timeout,
-    #[error("no answer: {0}")]
-    Unreachable(String),
-    #[error("answered {0}")]
-    Status(u16),
-}
-
-/// How an attempt ended.
-struct Answer {
-    status: Option<StatusCode>,
-    retry_after_s: Option<i64>,
-    error: Option<AttemptError>,
-}
 
 impl ControlPlane {
     /// Delivers until `stopped`; then what is on its way is let end.
@@ -208,15 +180,19 @@ impl ControlPlane {
             error: answer.error.as_ref().map(ToString::to_string),
         };
         let gone = answer.status == Some(StatusCode::GONE);
-        self.database
+        let disabled = self
+            .database
             .transact("settle delivery", |tx| {
                 Box::pin(async move {
                     let id = endpoint.id.as_str();
-                    event_deliveries::settle(tx, attempt, state, tries, next_ms).await?;
+                    // The endpoint before the delivery, as whoever has deliveries told again locks them.
                     if state == DeliveryState::Delivered {
-                        return Ok(event_endpoints::note_success(tx, id).await?);
+                        event_endpoints::note_success(tx, id).await?;
+                        event_deliveries::settle(tx, attempt, state, tries, next_ms).await?;
+                        return Ok(None);
                     }
                     event_endpoints::note_failure(tx, id, now_ms).await?;
+                    event_deliveries::settle(tx, attempt, state, tries, next_ms).await?;
                     // Read again: another delivery may have arrived meanwhile.
                     let row = event_endpoints::lock(tx, id).await?;
                     let failing_ms = row.and_then(|row| row.failing_ms).unwrap_or(now_ms);
@@ -225,21 +201,24 @@ impl ControlPlane {
                         failing_ms if failing_ms >= schedule::FAILING_MS_MAX => {
                             "Nothing has arrived for five days."
                         }
-                        _ => return Ok(()),
+                        _ => return Ok(None),
                     };
-                    if event_endpoints::disable(tx, id, now_ms, because).await? {
+                    let disabled = event_endpoints::disable(tx, id, now_ms, because).await?;
+                    if disabled {
                         let author = Author { actor: ACTOR.to_owned(), remote: String::new(), now_ms };
                         let after = serde_json::json!({ "enabled": false, "because": because });
                         audit::append(tx, &author, "event_endpoint.disable", id, None, Some(&after)).await?;
-                        tracing::warn!(endpoint = id, because, "an endpoint is told no more events");
                         let (endpoint, because) = (id.to_owned(), because.to_owned());
                         let told = Happening::EndpointDisabled { endpoint, because, at_ms: now_ms };
                         happenings::note(tx, now_ms, &[told]).await?;
                     }
-                    Ok::<_, ServiceError>(())
+                    Ok::<_, ServiceError>(disabled.then_some(because))
                 })
             })
             .await?;
+        if let Some(because) = disabled {
+            tracing::warn!(endpoint = endpoint.id, because, "an endpoint is told no more events");
+        }
         let outcome = match (state, &answer.error) {
             (DeliveryState::Delivered, _) => "delivered",
             (DeliveryState::GivenUp, _) => "given_up",
@@ -274,75 +253,5 @@ impl ControlPlane {
                 return Ok(());
             }
         }
-    }
-}
-
-/// Sends one event to one endpoint.
-async fn attempt(
-    client: &reqwest::Client,
-    endpoint: &EndpointRow,
-    delivery: &Claimed,
-    now_ms: i64,
-    allow_private: bool,
-) -> Answer {
-    match send(client, endpoint, delivery, now_ms, allow_private).await {
-        Ok((status, retry_after_s)) => {
-            let error = (!status.is_success()).then(|| AttemptError::Status(status.as_u16()));
-            Answer { status: Some(status), retry_after_s, error }
-        }
-        Err(error) => Answer { status: None, retry_after_s: None, error: Some(error) },
-    }
-}
-
-async fn send(
-    client: &reqwest::Client,
-    endpoint: &EndpointRow,
-    delivery: &Claimed,
-    now_ms: i64,
-    allow_private: bool,
-) -> Result<(StatusCode, Option<i64>), AttemptError> {
-    // An address in figures passes no resolver; and an operator may have stopped allowing private ones.
-    let url = address::check_url(&endpoint.url, allow_private)?;
-    let in_force = endpoint.secrets.iter().filter(|s| s.expires_ms.is_none_or(|end| now_ms < end));
-    let secrets: Vec<Secret> = in_force.filter_map(|stored| Secret::parse(&stored.secret)).collect();
-    if secrets.is_empty() {
-        return Err(AttemptError::NoSecret);
-    }
-    let timestamp_s = now_ms.div_euclid(1_000);
-    let request = client
-        .post(url)
-        .header(header::CONTENT_TYPE, "application/json")
-        .header("webhook-id", &delivery.event)
-        .header("webhook-timestamp", timestamp_s)
-        .header("webhook-signature", signature::sign(&secrets, &delivery.event, timestamp_s, &delivery.body))
-        .body(delivery.body.clone());
-    let mut response = request.send().await.map_err(unreachable)?;
-    let status = response.status();
-    let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-    let retry_after_s = retry_after.and_then(|text| text.trim().parse().ok());
-    let mut read = 0;
-    // The status says it all; the rest is read for the next request's sake.
-    while let Ok(Some(chunk)) = response.chunk().await {
-        read += chunk.len();
-        if read > ANSWER_BYTES_MAX {
-            break;
-        }
-    }
-    Ok((status, retry_after_s))
-}
-
-/// Why there was no answer, without the address: it may hold a secret, and the log says whose it is.
-fn unreachable(error: reqwest::Error) -> AttemptError {
-    if error.is_timeout() {
-        return AttemptError::Timeout;
-    }
-    let error = error.without_url();
-    let mut cause: &dyn std::error::Error = &error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    match cause.downcast_ref::<address::AddressError>() {
-        Some(address) => AttemptError::Address(*address),
-        None => AttemptError::Unreachable(cause.to_string()),
     }
 }
