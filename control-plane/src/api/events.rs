@@ -218,11 +218,13 @@ pub async fn list(
 pub async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<EventDetailBody>, Problem> {
     let database = &api.plane.database;
     let event = api.plane.event(&id).await?;
+    // Before their attempts, so that none which they count is missing from the log.
+    let deliveries = event_deliveries::of_event(database, &id).await?;
     let mut logs: BTreeMap<String, Vec<AttemptBody>> = BTreeMap::new();
     for attempt in event_deliveries::attempts(database, &id, ATTEMPTS_MAX).await? {
         logs.entry(attempt.endpoint.clone()).or_default().push(attempt.into());
     }
-    let deliveries = event_deliveries::of_event(database, &id).await?.into_iter().map(|row| {
+    let deliveries = deliveries.into_iter().map(|row| {
         let log = logs.remove(&row.endpoint).unwrap_or_default();
         DeliveryBody { log, ..row.into() }
     });
