@@ -12,6 +12,8 @@ pub struct Settings {
     pub watch_max_ms: u64,
     /// How long the ledger keeps what, and where it sends usage.
     pub usage: UsageSettings,
+    /// How events are told.
+    pub events: EventSettings,
 }
 
 /// What an operator chooses of the ledger.
@@ -47,6 +49,21 @@ impl Default for UsageSettings {
     }
 }
 
+/// What an operator chooses about events.
+#[derive(Debug, Clone)]
+pub struct EventSettings {
+    /// Whether they may be sent to private addresses and to this machine.
+    pub allow_private: bool,
+    /// For how long events and the log of their deliveries are kept, days. Longer than a delivery is attempted.
+    pub retention_days: u16,
+}
+
+impl Default for EventSettings {
+    fn default() -> Self {
+        Self { allow_private: false, retention_days: 30 }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -54,6 +71,7 @@ impl Default for Settings {
             lease_margin_ms: 5_000,
             watch_max_ms: 25_000,
             usage: UsageSettings::default(),
+            events: EventSettings::default(),
         }
     }
 }

@@ -33,6 +33,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Command::Grant(grant) => cli::grant::run(grant).await?,
             Command::Subject(subject) => cli::subject::run(subject).await?,
             Command::Usage(usage) => cli::usage::run(usage).await?,
+            Command::Events(events) => cli::events::run(events).await?,
             Command::Explain(explain) => cli::explain::run(explain).await?,
             Command::Token(token) => cli::token::run(&token)?,
         }

@@ -7,6 +7,8 @@ mod bypass;
 mod capacity;
 mod csv;
 mod edge;
+mod event_endpoints;
+mod events;
 mod explain;
 mod extract;
 mod grants;
@@ -57,6 +59,7 @@ pub use state::Api;
         (name = "usage", description = "The ledger: recording, correcting and exporting usage"),
         (name = "tokens", description = "Who may use this API"),
         (name = "audit", description = "Who changed what"),
+        (name = "events", description = "What other systems are told"),
         (name = "edge", description = "For Tollgate's filter in Envoy"),
         (name = "operations", description = "For operators; no token"),
     )
@@ -152,6 +155,15 @@ fn small() -> OpenApiRouter<Api> {
         .routes(routes!(audit::list))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
+        .routes(routes!(event_endpoints::list, event_endpoints::create))
+        .routes(routes!(event_endpoints::show, event_endpoints::change, event_endpoints::delete))
+        .routes(routes!(event_endpoints::rotate))
+        .routes(routes!(event_endpoints::test))
+        .routes(routes!(event_endpoints::recover))
+        .routes(routes!(event_endpoints::deliveries))
+        .routes(routes!(events::list))
+        .routes(routes!(events::show))
+        .routes(routes!(events::redeliver))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
 }
 

@@ -78,6 +78,9 @@ kinds! {
     CapacityInvalid UNPROCESSABLE_ENTITY "capacity-invalid" "So much cannot be in use";
     ExplainInvalid UNPROCESSABLE_ENTITY "explain-invalid" "Such a request cannot be explained";
     TokenUnmakeable UNPROCESSABLE_ENTITY "token-unmakeable" "Such a token cannot be made";
+    EventEndpointMissing NOT_FOUND "event-endpoint-missing" "There is no such endpoint of events";
+    EventMissing NOT_FOUND "event-missing" "There is no such event";
+    EventEndpointInvalid UNPROCESSABLE_ENTITY "event-endpoint-invalid" "Events cannot be told like this";
     Internal INTERNAL_SERVER_ERROR "internal" "Something is wrong with the control plane";
     DatabaseUnavailable SERVICE_UNAVAILABLE "database-unavailable" "The database does not answer";
     Busy SERVICE_UNAVAILABLE "busy" "The control plane is too busy";
@@ -212,6 +215,7 @@ fn invalid_kind(rule: Invalid) -> ProblemKind {
         Invalid::Grant => ProblemKind::GrantInvalid,
         Invalid::GrantConflict => ProblemKind::GrantConflict,
         Invalid::Usage => ProblemKind::UsageInvalid,
+        Invalid::EventEndpoint => ProblemKind::EventEndpointInvalid,
     }
 }
 
@@ -225,6 +229,8 @@ fn not_found_kind(what: NotFound) -> ProblemKind {
         NotFound::Token => ProblemKind::TokenUnknown,
         NotFound::Issuer => ProblemKind::IssuerUnknown,
         NotFound::Grant => ProblemKind::GrantMissing,
+        NotFound::EventEndpoint => ProblemKind::EventEndpointMissing,
+        NotFound::Event => ProblemKind::EventMissing,
     }
 }
 
@@ -236,6 +242,8 @@ fn not_found_detail(what: NotFound) -> &'static str {
         NotFound::Subscription => "PUT /v1/subscriptions/{subject} makes one.",
         NotFound::Bypass => "PUT /v1/subjects/{subject}/bypass grants one.",
         NotFound::Token => "GET /v1/tokens lists the tokens there are.",
+        NotFound::EventEndpoint => "GET /v1/event-endpoints lists the endpoints there are.",
+        NotFound::Event => "GET /v1/events lists the events that are kept.",
         NotFound::Issuer => "Name an issuer of the policy in force whose keys come from a `url`.",
         NotFound::Grant => "GET /v1/subjects/{subject}/grants lists the grants there are.",
     }

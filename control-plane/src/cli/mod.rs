@@ -5,6 +5,7 @@ pub mod bypass;
 pub mod capacity;
 mod client;
 mod error;
+pub mod events;
 pub mod explain;
 pub mod grant;
 mod output;
@@ -47,6 +48,8 @@ pub enum Command {
     Subject(subject::SubjectArguments),
     /// Show, record, correct and export what subjects used.
     Usage(usage::UsageArguments),
+    /// Tell other systems what happens, and look at what became of it.
+    Events(events::EventsArguments),
     /// Explain what an edge would do with a request, and why.
     Explain(explain::ExplainArguments),
     /// Sign tokens, as an issuer of your own would: for tests and demonstrations.

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tollgate_control_plane::clock::SystemClock;
-use tollgate_control_plane::config::{Settings, SinkSettings, UsageSettings};
+use tollgate_control_plane::config::{EventSettings, Settings, SinkSettings, UsageSettings};
 use tollgate_control_plane::server::Server;
 use tollgate_control_plane::service::ControlPlane;
 use tollgate_control_plane::service::jwks::Fetcher;
@@ -63,6 +63,13 @@ pub struct ServeArguments {
     /// What is sent there as `Authorization: Bearer`.
     #[arg(long, env = "TOLLGATE_USAGE_SINK_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     usage_sink_token: Option<String>,
+    /// Let events be sent to private addresses and to this machine. Whoever administers events can then reach them.
+    #[arg(long, env = "TOLLGATE_EVENTS_ALLOW_PRIVATE")]
+    events_allow_private: bool,
+    /// For how long events and the log of their deliveries are kept, days.
+    #[arg(long, env = "TOLLGATE_EVENTS_RETENTION_DAYS", default_value_t = 30, value_name = "DAYS",
+          value_parser = clap::value_parser!(u16).range(7..=3_650))]
+    events_retention_days: u16,
     /// What is logged: a level, or directives such as `info,tollgate_control_plane=debug`.
     #[arg(long, env = "TOLLGATE_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
@@ -104,6 +111,10 @@ pub async fn run(arguments: ServeArguments) -> Result<(), CliError> {
             hours_days: arguments.usage_hours_days,
             days_days: arguments.usage_days_days.max(arguments.usage_hours_days),
             sink: sink(&arguments)?,
+        },
+        events: EventSettings {
+            allow_private: arguments.events_allow_private,
+            retention_days: arguments.events_retention_days,
         },
     };
     let kind = database.kind();

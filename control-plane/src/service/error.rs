@@ -64,6 +64,7 @@ pub enum Invalid {
     Grant,
     GrantConflict,
     Usage,
+    EventEndpoint,
 }
 
 /// A thing that can be missing.
@@ -85,6 +86,10 @@ pub enum NotFound {
     Issuer,
     /// A subject's grant.
     Grant,
+    /// An endpoint of events.
+    EventEndpoint,
+    /// An event.
+    Event,
 }
 
 impl std::fmt::Display for NotFound {
@@ -98,6 +103,8 @@ impl std::fmt::Display for NotFound {
             Self::Token => "token",
             Self::Issuer => "issuer",
             Self::Grant => "grant",
+            Self::EventEndpoint => "endpoint of events",
+            Self::Event => "event",
         })
     }
 }

@@ -1,5 +1,5 @@
 //! What happens and is told to whoever listens: noted in the transaction in which it happens, so that what is undone is not
-//! told and what is committed is. Telling it is the work of the sender.
+//! told and what is committed is. Telling it is the work of [`super::deliveries`].
 //!
 //! A happening is told once: what makes two of them the same is [`Happening::once`]. Where nobody listens nothing is kept.
 
@@ -220,18 +220,32 @@ impl Happening {
             Self::ThresholdReached { limit, .. } | Self::LimitHit { limit, .. } => {
                 limit.window_end_ms.unwrap_or_else(|| now_ms.saturating_add(DAY_MS))
             }
+            Self::TrialEnding { ends_at_ms, .. } => *ends_at_ms,
             _ => now_ms,
+        }
+    }
+
+    /// When it happened, Unix ms: what happens at its moment may be noted later.
+    fn at_ms(&self, now_ms: i64) -> i64 {
+        match self {
+            Self::TierChanged { at_ms, .. }
+            | Self::SubscriptionExpired { at_ms, .. }
+            | Self::PaymentFailed { at_ms, .. }
+            | Self::EndpointDisabled { at_ms, .. } => *at_ms,
+            Self::ThresholdReached { .. }
+            | Self::LimitHit { .. }
+            | Self::TrialEnding { .. }
+            | Self::Test { .. } => now_ms,
         }
     }
 
     fn data(&self) -> Json {
         match self {
-            Self::ThresholdReached { subject, limit, percent } => {
-                let mut data = limit.data(subject);
-                data["percent"] = json!(percent);
-                data
+            Self::ThresholdReached { subject, limit, percent } => limit.data(subject, u64::from(*percent)),
+            Self::LimitHit { subject, limit } => {
+                let percent = u128::from(limit.used) * 100 / u128::from(limit.units.max(1));
+                limit.data(subject, u64::try_from(percent).unwrap_or(u64::MAX))
             }
-            Self::LimitHit { subject, limit } => limit.data(subject),
             Self::TierChanged { subject, from, to, at_ms } => {
                 json!({ "subject": subject, "from": from, "to": to, "at": rfc3339(*at_ms) })
             }
@@ -257,7 +271,8 @@ impl Happening {
         let once = self.once(now_ms);
         let hash = Sha256::digest(once.as_bytes());
         let hash = hash.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
-        let body = json!({ "type": self.kind().name(), "timestamp": rfc3339(now_ms), "data": self.data() });
+        let at = rfc3339(self.at_ms(now_ms));
+        let body = json!({ "type": self.kind().name(), "timestamp": at, "data": self.data() });
         EventRow {
             id: format!("{}{hash:016x}", id_at(now_ms)),
             kind: self.kind().name().to_owned(),
@@ -280,12 +295,12 @@ impl LimitState {
         json!([self.limit, window, self.units])
     }
 
-    fn data(&self, subject: &str) -> Json {
+    fn data(&self, subject: &str, percent: u64) -> Json {
         let window = self.window_start_ms.zip(self.window_end_ms);
         json!({
             "subject": subject, "limit": self.limit, "meter": self.meter, "kind": self.kind,
             "window": window.map(|(start, end)| json!({ "start": rfc3339(start), "end": rfc3339(end) })),
-            "units": self.units, "used": self.used,
+            "units": self.units, "used": self.used, "percent": percent,
         })
     }
 }

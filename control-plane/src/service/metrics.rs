@@ -40,6 +40,8 @@ pub struct Metrics {
     pub jwks_age: IntGaugeVec,
     /// Fetches of keys, by outcome.
     pub jwks_fetches: IntCounterVec,
+    /// Attempts to deliver events, by outcome.
+    pub event_attempts: IntCounterVec,
     /// Requests by route, method and status.
     pub requests: IntCounterVec,
     /// Their duration by route, s.
@@ -100,6 +102,11 @@ impl Metrics {
                 ),
             ),
             jwks_fetches: counters("tollgate_jwks_fetches_total", "Fetches of issuers' keys", &["outcome"]),
+            event_attempts: counters(
+                "tollgate_event_attempts_total",
+                "Attempts to deliver events",
+                &["outcome"],
+            ),
             requests: counters(
                 "tollgate_http_requests_total",
                 "HTTP requests",

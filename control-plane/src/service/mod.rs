@@ -2,8 +2,10 @@
 
 pub mod bypass;
 pub mod capacity;
+pub mod deliveries;
 mod entitled;
 mod error;
+pub mod event_endpoints;
 pub mod explain;
 pub mod grants;
 pub mod happenings;
@@ -18,6 +20,7 @@ pub mod subscriptions;
 pub mod sweeper;
 pub mod sync;
 pub mod things;
+mod thresholds;
 pub mod tokens;
 pub mod usage;
 pub mod versions;

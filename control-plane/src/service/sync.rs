@@ -16,8 +16,10 @@ use tollgate_policy::wire::{
 };
 
 use super::entitled::{Entitled, Organization, organizations_in};
+use super::happenings::{self, Happening};
 use super::members::organization_of;
 use super::things::Told;
+use super::thresholds::Passage;
 use super::{ControlPlane, InForce, Invalid, ServiceError};
 use crate::calendar::{HOUR_MS, hour_of};
 use crate::store::changes::ChangeKind;
@@ -87,6 +89,8 @@ struct Effects {
     counts: Counts,
     /// Subjects and sessions that must give units back.
     recalled: Vec<(String, String)>,
+    /// What others are told.
+    happenings: Vec<Happening>,
 }
 
 impl ControlPlane {
@@ -206,6 +210,7 @@ impl Sync<'_> {
         let mut things = Told::read(tx, session, &self.request.subjects).await?;
         let mut after = before.clone();
         let mut effects = Effects::default();
+        let unknown = Book::default();
         let mut answers = Vec::with_capacity(self.request.subjects.len());
         for report in &self.request.subjects {
             let mut nobody = SubjectRow::default();
@@ -214,14 +219,16 @@ impl Sync<'_> {
                 false => &mut nobody,
             };
             let told = things.apply(report);
-            answers.push(self.apply(report, row, &told, &around, &mut effects));
+            let known = before.get(&report.subject).map_or(&unknown, |row| &row.book);
+            answers.push(self.apply(report, row, known, &told, &around, &mut effects));
         }
         effects.counts.too_late = self.write(tx, &before, &after).await?;
         things.write(tx, session).await?;
         if self.request.last && beat.closed_ms.is_none() {
             sessions::close(tx, session, self.now_ms).await?;
         }
-        let Effects { mut counts, mut recalled } = effects;
+        let Effects { mut counts, mut recalled, happenings } = effects;
+        happenings::note(tx, self.now_ms, &happenings).await?;
         recalled.sort();
         recalled.dedup();
         counts.recalls = recalled.len() as u64;
@@ -254,6 +261,7 @@ impl Sync<'_> {
         &self,
         report: &SubjectReport,
         row: &mut SubjectRow,
+        known: &Book,
         told: &ThingsApplied,
         around: &Around,
         effects: &mut Effects,
@@ -301,6 +309,9 @@ impl Sync<'_> {
             effects.recalled.extend(recalled.map(|session| (report.subject.clone(), session)));
             accounts = answer.accounts;
         }
+        let passage = Passage { subject: &report.subject, before: known, after: &row.book, terms: &terms };
+        passage.thresholds(&mut effects.happenings);
+        passage.hits(&report.accounts, &accounts, &mut effects.happenings);
         row.book.prune(self.now_ms);
         let revision = u64::try_from(row.subscription_revision).unwrap_or_default();
         SubjectAnswer {

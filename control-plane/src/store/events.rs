@@ -1,5 +1,5 @@
-//! Events: what happened and was to be told to anyone, each once. Who is told, and how that went, is
-//! in tables of their own.
+//! Events: what happened and was to be told to anyone, each once. Who is told is in [`super::event_endpoints`], how that
+//! went in [`super::event_deliveries`].
 
 use serde::Serialize;
 

@@ -8,6 +8,8 @@ pub mod changes;
 pub mod configuration;
 mod database;
 mod error;
+pub mod event_deliveries;
+pub mod event_endpoints;
 pub mod events;
 pub mod issuer_keys;
 pub mod policies;

@@ -8,7 +8,8 @@ use tokio::process::Command;
 use tollgate_policy::document::parse;
 use tollgate_policy::jwt::Keyring;
 
-use super::support::{ADMIN, POLICY, START_MS, Served, TestDatabase, session, sync_body};
+use super::events::Receiver;
+use super::support::{ADMIN, POLICY, START_MS, Served, TestDatabase, eventually, session, sync_body};
 
 /// Runs a command; answers whether it succeeded, and what it said.
 async fn run(served: &Served, arguments: &[&str]) -> (bool, String) {
@@ -157,6 +158,42 @@ async fn every_kind_of_limit_is_shown_and_capacities_are_set() {
         said.contains("no capacity \"calls\"; it has: documents") && said.contains("(limit-unknown)"),
         "{said}"
     );
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn endpoints_of_events_are_added_tried_and_removed() {
+    let test = TestDatabase::sqlite();
+    let served = Served::start(&test.url).await;
+    let receiver = Receiver::start().await;
+    let added = good(&served, &["events", "add", &receiver.url(), "--type", "limit.hit", "--json"]).await;
+    let added: Value = serde_json::from_str(&added).unwrap();
+    let (id, secret) = (added["id"].as_str().unwrap(), added["secret"].as_str().unwrap());
+    let said = good(&served, &["events", "test", id]).await;
+    let event = said.split(' ').next().unwrap().to_owned();
+    let shown = eventually("the event", async || {
+        let shown = good(&served, &["events", "show", &event]).await;
+        shown.contains("answered 204").then_some(shown)
+    })
+    .await;
+    assert!(shown.contains("delivered") && shown.contains("\"type\": \"test\""), "{shown}");
+    assert!(receiver.received()[0].is_signed_with(&[secret]));
+    assert!(good(&served, &["events", "list", "--type", "test"]).await.contains(&event));
+    let rotated = good(&served, &["events", "rotate", id, "--overlap", "1"]).await;
+    assert!(rotated.contains("whsec_") && rotated.contains("until 2027-03-01T01:00:00Z"), "{rotated}");
+    assert!(good(&served, &["events", "redeliver", &event]).await.contains("has arrived everywhere"));
+    let again = good(&served, &["events", "redeliver", &event, "--endpoint", id]).await;
+    assert!(again.contains(&format!("is told again at {id}")), "{again}");
+    assert!(good(&served, &["events", "disable", id]).await.contains("disabled: admin did so."));
+    assert!(good(&served, &["events", "enable", id]).await.contains("enabled"));
+    let said = good(&served, &["events", "recover", id, "--since", "2027-01-01T00:00:00Z"]).await;
+    assert!(said.contains("0 events are told again"), "{said}");
+    assert!(good(&served, &["events", "endpoints"]).await.contains("limit.hit"));
+    good(&served, &["events", "remove", id]).await;
+    let said = bad(&served, &["events", "test", id]).await;
+    assert!(said.contains("(event-endpoint-missing)"), "{said}");
+    let said = bad(&served, &["events", "add", "ftp://example.com"]).await;
+    assert!(said.contains("http or https") && said.contains("(event-endpoint-invalid)"), "{said}");
     served.stop().await;
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sqlx::{Connection as _, SqliteConnection};
 use tollgate_control_plane::http_client::http_client;
 
+use super::events::Receiver;
 use super::support::{
     ADMIN, EDGE, POLICY, Served, TestDatabase, answer, eventually, on_each_database, session, sync_body,
 };
@@ -27,6 +28,7 @@ impl Program {
             .env("TOLLGATE_DATABASE_URL", url)
             .env("TOLLGATE_ADMIN_TOKEN", ADMIN)
             .env("TOLLGATE_EDGE_TOKEN", EDGE)
+            .env("TOLLGATE_EVENTS_ALLOW_PRIVATE", "true")
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -189,4 +191,29 @@ fn the_program_refuses_to_start_without_a_token_and_says_what_to_do() {
     assert!(run(&[("TOLLGATE_ADMIN_TOKEN", "short")]).contains("16 or more"));
     let same = "one-token-for-both";
     assert!(run(&[("TOLLGATE_ADMIN_TOKEN", same), ("TOLLGATE_EDGE_TOKEN", same)]).contains("must differ"));
+}
+
+#[tokio::test]
+async fn events_of_a_killed_control_plane_are_told_by_the_next_under_the_same_id() {
+    on_each_database(async |test| {
+        let receiver = Receiver::start().await;
+        let mut program = Program::start(&test.url);
+        let endpoint =
+            program.send(Method::POST, "/v1/event-endpoints", ADMIN, json!({"url": receiver.url()})).await;
+        let (id, secret) = (endpoint["id"].as_str().unwrap(), endpoint["secret"].as_str().unwrap());
+        for _ in 0..4 {
+            let path = format!("/v1/event-endpoints/{id}/test");
+            let sent = program.send(Method::POST, &path, ADMIN, Value::Null).await;
+            // Committed, and most likely not told yet: it is looked for twice a second.
+            program.kill();
+            let event = sent["event"].as_str().unwrap();
+            program = Program::start(&test.url);
+            let told = eventually("the event", async || {
+                receiver.received().into_iter().find(|told| told.id == event)
+            });
+            assert!(told.await.is_signed_with(&[secret]));
+        }
+        program.kill();
+    })
+    .await;
 }

@@ -402,6 +402,12 @@ impl Book {
         found.map_or(0, |account| account.committed(now_ms))
     }
 
+    /// Units used of a limit's window, as far as reported; what closed sessions forfeited counts as used.
+    pub fn used(&self, limit: &str, window: i64) -> u64 {
+        let found = self.accounts.iter().find(|a| a.limit == limit && a.window == window);
+        found.map_or(0, BookAccount::used)
+    }
+
     /// The position of an account. Opened only where units may be granted now: `term` is then what they are granted by.
     fn position(&mut self, limit: &str, window: i64, term: Option<&Term>) -> Option<usize> {
         let found = self.accounts.iter().position(|a| a.limit == limit && a.window == window);
