@@ -10,6 +10,7 @@ mod database;
 mod error;
 pub mod events;
 pub mod issuer_keys;
+pub mod payments;
 pub mod policies;
 pub mod sessions;
 mod statement;
