@@ -35,6 +35,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Command::Usage(usage) => cli::subject::run_usage(usage).await?,
             Command::Explain(explain) => cli::explain::run(explain).await?,
             Command::Token(token) => cli::token::run(&token)?,
+            Command::Webhooks(webhooks) => cli::webhooks::run(webhooks).await?,
         }
         Ok(())
     })

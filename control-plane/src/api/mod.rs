@@ -21,6 +21,7 @@ mod subscriptions;
 mod things;
 mod tiers;
 mod tokens;
+mod webhooks;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -34,7 +35,10 @@ use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::config::{BODY_BYTES_MAX, EXPLAIN_BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX, THINGS_BODY_BYTES_MAX};
+use crate::config::{
+    BODY_BYTES_MAX, EXPLAIN_BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX, THINGS_BODY_BYTES_MAX,
+    WEBHOOK_BODY_BYTES_MAX,
+};
 use problem::{Problem, ProblemKind};
 pub use state::Api;
 
@@ -52,6 +56,7 @@ pub use state::Api;
         (name = "subjects", description = "What subjects have and used"),
         (name = "tokens", description = "Who may use this API"),
         (name = "audit", description = "Who changed what"),
+        (name = "webhooks", description = "What payment providers tell"),
         (name = "edge", description = "For Tollgate's filter in Envoy"),
         (name = "operations", description = "For operators; no token"),
     )
@@ -114,7 +119,14 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
         .routes(routes!(operations::healthz))
         .routes(routes!(operations::readyz))
         .routes(routes!(operations::metrics))
-        .routes(routes!(operations::openapi));
+        .routes(routes!(operations::openapi))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(webhooks::stripe))
+                .routes(routes!(webhooks::lemonsqueezy))
+                .routes(routes!(webhooks::cinetpay, webhooks::ping))
+                .layer(DefaultBodyLimit::max(WEBHOOK_BODY_BYTES_MAX)),
+        );
     OpenApiRouter::with_openapi(Description::openapi()).merge(admin).merge(edge).merge(open)
 }
 
@@ -140,6 +152,10 @@ fn small() -> OpenApiRouter<Api> {
         .routes(routes!(audit::list))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
+        .routes(routes!(webhooks::list))
+        .routes(routes!(webhooks::show))
+        .routes(routes!(webhooks::replay))
+        .routes(routes!(webhooks::link))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tollgate_policy::document::Fault;
 use utoipa::ToSchema;
 
+use crate::service::payments::NotTaken;
 use crate::service::{Invalid, NotFound, ServiceError};
 use crate::store::StoreError;
 
@@ -78,6 +79,10 @@ kinds! {
     CapacityInvalid UNPROCESSABLE_ENTITY "capacity-invalid" "So much cannot be in use";
     ExplainInvalid UNPROCESSABLE_ENTITY "explain-invalid" "Such a request cannot be explained";
     TokenUnmakeable UNPROCESSABLE_ENTITY "token-unmakeable" "Such a token cannot be made";
+    WebhookRefused BAD_REQUEST "webhook-refused" "The webhook is not believed";
+    ProviderUnconfigured NOT_FOUND "provider-unconfigured" "This payment provider is not configured";
+    WebhookMissing NOT_FOUND "webhook-missing" "There is no such webhook";
+    WebhookInvalid UNPROCESSABLE_ENTITY "webhook-invalid" "This cannot be done with the webhook";
     Internal INTERNAL_SERVER_ERROR "internal" "Something is wrong with the control plane";
     DatabaseUnavailable SERVICE_UNAVAILABLE "database-unavailable" "The database does not answer";
     Busy SERVICE_UNAVAILABLE "busy" "The control plane is too busy";
@@ -184,6 +189,19 @@ impl From<ServiceError> for Problem {
     }
 }
 
+impl From<NotTaken> for Problem {
+    fn from(error: NotTaken) -> Self {
+        match error {
+            NotTaken::NotConfigured => Self::new(
+                ProblemKind::ProviderUnconfigured,
+                "Name it in the file of `tollgate serve --payments`, and start again.",
+            ),
+            NotTaken::Refused(refusal) => Self::new(ProblemKind::WebhookRefused, refusal.to_string()),
+            NotTaken::Busy => Self::new(ProblemKind::Busy, "It was not stored. Send it again."),
+        }
+    }
+}
+
 fn invalid_kind(rule: Invalid) -> ProblemKind {
     match rule {
         Invalid::WireVersion => ProblemKind::WireVersion,
@@ -205,6 +223,7 @@ fn invalid_kind(rule: Invalid) -> ProblemKind {
         Invalid::Action => ProblemKind::ActionRefused,
         Invalid::Grant => ProblemKind::GrantInvalid,
         Invalid::GrantConflict => ProblemKind::GrantConflict,
+        Invalid::Webhook => ProblemKind::WebhookInvalid,
     }
 }
 
@@ -218,6 +237,7 @@ fn not_found_kind(what: NotFound) -> ProblemKind {
         NotFound::Token => ProblemKind::TokenUnknown,
         NotFound::Issuer => ProblemKind::IssuerUnknown,
         NotFound::Grant => ProblemKind::GrantMissing,
+        NotFound::Webhook => ProblemKind::WebhookMissing,
     }
 }
 
@@ -229,6 +249,7 @@ fn not_found_detail(what: NotFound) -> &'static str {
         NotFound::Subscription => "PUT /v1/subscriptions/{subject} makes one.",
         NotFound::Bypass => "PUT /v1/subjects/{subject}/bypass grants one.",
         NotFound::Token => "GET /v1/tokens lists the tokens there are.",
+        NotFound::Webhook => "GET /v1/webhooks lists the webhooks there are.",
         NotFound::Issuer => "Name an issuer of the policy in force whose keys come from a `url`.",
         NotFound::Grant => "GET /v1/subjects/{subject}/grants lists the grants there are.",
     }

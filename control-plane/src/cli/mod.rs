@@ -14,6 +14,7 @@ pub mod subject;
 pub mod subscription;
 mod subscription_action;
 pub mod token;
+pub mod webhooks;
 
 use clap::{Parser, Subcommand};
 
@@ -50,4 +51,6 @@ pub enum Command {
     Explain(explain::ExplainArguments),
     /// Sign tokens, as an issuer of your own would: for tests and demonstrations.
     Token(token::TokenArguments),
+    /// Look at what payment providers told, and have it worked off again.
+    Webhooks(webhooks::WebhooksArguments),
 }

@@ -60,6 +60,7 @@ pub enum Invalid {
     Action,
     Grant,
     GrantConflict,
+    Webhook,
 }
 
 /// A thing that can be missing.
@@ -81,6 +82,8 @@ pub enum NotFound {
     Issuer,
     /// A subject's grant.
     Grant,
+    /// A webhook.
+    Webhook,
 }
 
 impl std::fmt::Display for NotFound {
@@ -94,6 +97,7 @@ impl std::fmt::Display for NotFound {
             Self::Token => "token",
             Self::Issuer => "issuer",
             Self::Grant => "grant",
+            Self::Webhook => "webhook",
         })
     }
 }

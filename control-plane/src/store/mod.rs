@@ -19,6 +19,7 @@ pub mod things;
 pub mod tokens;
 pub mod usage;
 mod value;
+pub mod webhooks;
 
 pub use database::{Database, Retry, Tx, Work};
 pub use error::StoreError;

@@ -4,6 +4,7 @@ use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq as _};
 
+use super::secret::Secrets;
 use super::settings::StripeSettings;
 
 /// How old a Stripe signature may be, s, as in Stripe's libraries.
@@ -73,6 +74,16 @@ pub fn check_stripe(
         true => Err(Refusal::Old),
         false => Ok(()),
     }
+}
+
+/// Checks a header that is the MAC of the body in hex, by any of the secrets.
+pub fn check_hex(secrets: &Secrets, header: Option<&str>, body: &[u8]) -> Result<(), Refusal> {
+    let header = header.ok_or(Refusal::Missing)?;
+    let mut right = Choice::from(0);
+    for secret in secrets.each() {
+        right |= hex_mac(secret.expose(), &[body]).as_bytes().ct_eq(header.as_bytes());
+    }
+    if bool::from(right) { Ok(()) } else { Err(Refusal::Wrong) }
 }
 
 /// Whether `hex` is the MAC of these parts, one after the other.
