@@ -13,6 +13,8 @@ mod histories;
 mod jwks;
 mod kinds;
 mod lifecycle;
+mod payment_histories;
+mod payments;
 mod store;
 mod support;
 mod things;
