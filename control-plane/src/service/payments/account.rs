@@ -10,7 +10,8 @@ use super::compose::compose;
 use super::fact::{Fact, Fault, Known, Meaning, Payment, What, check_amount, fold};
 use super::provider::Provider;
 use super::settings::PaymentSettings;
-use crate::service::subscriptions::write_in;
+use crate::service::happenings::{self, Happening};
+use crate::service::subscriptions::write_as_made_in;
 use crate::service::{InForce, ServiceError};
 use crate::store::audit::Author;
 use crate::store::payments::{LinkRow, SnapshotRow};
@@ -152,7 +153,7 @@ pub(super) async fn settle(tx: &mut Tx<'_>, view: View<'_>, subject: &str) -> Re
         let overrides = before.map(|before| before.overrides.clone()).unwrap_or_default();
         Ok(Subscription { overrides, ..made }).map(|made| with_known_overrides(made, compiled))
     };
-    write_in(tx, view.in_force, view.author, subject, "subscription.payment", make).await?;
+    write_as_made_in(tx, view.in_force, view.author, subject, "subscription.payment", make).await?;
     Ok(())
 }
 
@@ -177,7 +178,19 @@ async fn note_payment(
         "amount": payment.amount,
         "currency": payment.currency.as_ref().map(|currency| currency.to_ascii_uppercase()),
     });
-    audit::append(tx, author, action, subject, None, Some(&after)).await
+    audit::append(tx, author, action, subject, None, Some(&after)).await?;
+    if action != "payment.failed" {
+        return Ok(());
+    }
+    let failed = Happening::PaymentFailed {
+        subject: subject.to_owned(),
+        provider: row.provider.clone(),
+        reference: payment.id.clone().unwrap_or_else(|| row.event_id.clone()),
+        amount: payment.amount,
+        currency: payment.currency.as_ref().map(|currency| currency.to_ascii_uppercase()),
+        at_ms: row.at_ms,
+    };
+    happenings::note(tx, author.now_ms, &[failed]).await
 }
 
 /// Compares what was paid for a whole period with what it must cost.

@@ -87,6 +87,8 @@ pub struct Item {
 /// A payment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payment {
+    /// The provider's id of the invoice, where the event says so.
+    pub id: Option<String>,
     /// Whether it was made; else it failed.
     pub paid: bool,
     /// Whether its amount is that of one period: no change in the middle of one, and no refund.

@@ -35,7 +35,7 @@ pub fn read(body: &[u8], livemode: bool) -> Result<Reading, Refusal> {
             snapshot(&kind, attributes).map(|s| What::Snapshot(Box::new(s))),
         ),
         "subscription-invoices" if kind.starts_with("subscription_payment_") => {
-            (text_or_number(attributes, "/subscription_id"), Some(What::Payment(payment(&kind, attributes))))
+            (text_or_number(attributes, "/subscription_id"), Some(What::Payment(payment(&kind, &event))))
         }
         _ => (None, None),
     };
@@ -81,10 +81,12 @@ fn snapshot(kind: &str, attributes: &Json) -> Option<Snapshot> {
     })
 }
 
-fn payment(kind: &str, invoice: &Json) -> Payment {
+fn payment(kind: &str, event: &Json) -> Payment {
+    let invoice = event.pointer("/data/attributes").unwrap_or(&Json::Null);
     let paid = matches!(kind, "subscription_payment_success" | "subscription_payment_recovered");
     let reason = string(invoice, "/billing_reason").unwrap_or_default();
     Payment {
+        id: text_or_number(event, "/data/id"),
         paid,
         whole: matches!(reason.as_str(), "initial" | "renewal"),
         amount: integer(invoice, "/subtotal"),

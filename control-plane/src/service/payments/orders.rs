@@ -6,6 +6,7 @@ use tollgate_policy::subscription::{Subscription, SubscriptionState};
 
 use super::account::{View, settle};
 use super::cinetpay::{self, Check};
+use crate::service::happenings::{self, Happening};
 use crate::service::{ControlPlane, ServiceError};
 use crate::store::payments::{OrderRow, SnapshotRow};
 use crate::store::webhooks::WebhookRow;
@@ -137,7 +138,15 @@ async fn write_news(
     });
     audit::append(tx, view.author, action, &order.subject, None, Some(&after)).await?;
     if paid_ms.is_none() {
-        return Ok(());
+        let failed = Happening::PaymentFailed {
+            subject: order.subject.clone(),
+            provider: CINETPAY.to_owned(),
+            reference: order.id.clone(),
+            amount: Some(order.amount),
+            currency: Some(order.currency.clone()),
+            at_ms: now_ms,
+        };
+        return Ok(happenings::note(tx, now_ms, &[failed]).await?);
     }
     let paid = payments::paid_orders(tx, CINETPAY, &order.subject, &order.tier).await?;
     let Some(outcome) = lasting(&paid) else { return Ok(()) };

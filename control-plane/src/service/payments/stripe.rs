@@ -119,5 +119,5 @@ fn payment(kind: &str, invoice: &Json) -> Payment {
     let paid = kind == "invoice.paid";
     let amount = integer(invoice, if paid { "/amount_paid" } else { "/amount_due" });
     // What a period costs is on the price; an invoice may have more and less on it.
-    Payment { paid, whole: false, amount, currency: string(invoice, "/currency") }
+    Payment { id: id_of(invoice), paid, whole: false, amount, currency: string(invoice, "/currency") }
 }
