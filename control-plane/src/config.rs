@@ -1,5 +1,9 @@
 //! What an operator chooses when starting the control plane, and the bounds that are not for choosing.
 
+use std::sync::Arc;
+
+use crate::service::payments::PaymentSettings;
+
 /// What an operator chooses.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -14,6 +18,8 @@ pub struct Settings {
     pub usage: UsageSettings,
     /// How events are told.
     pub events: EventSettings,
+    /// Payment providers, and what is bought there. Default: none.
+    pub payments: Arc<PaymentSettings>,
 }
 
 /// What an operator chooses of the ledger.
@@ -72,6 +78,7 @@ impl Default for Settings {
             watch_max_ms: 25_000,
             usage: UsageSettings::default(),
             events: EventSettings::default(),
+            payments: Arc::default(),
         }
     }
 }
@@ -107,6 +114,20 @@ pub const EXPLAIN_BODY_BYTES_MAX: usize = 2 << 20;
 
 /// Largest body of recorded usage: 1,000 entries with long keys, subjects and labels.
 pub const USAGE_BODY_BYTES_MAX: usize = 2 << 20;
+
+/// Largest body of a payment provider's webhook: their largest events, with all that can be in them, have a tenth of it.
+pub const WEBHOOK_BODY_BYTES_MAX: usize = 1 << 20;
+
+/// Webhooks that may wait to be stored; further ones are answered 503, and come again.
+pub const WEBHOOKS_WAITING_MAX: usize = 4_096;
+
+/// Most webhooks that are stored in one transaction, and their bytes.
+pub const WEBHOOKS_BATCH_MAX: usize = 256;
+/// See [`WEBHOOKS_BATCH_MAX`]; one that is larger goes alone.
+pub const WEBHOOKS_BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// Largest file that says which payment providers there are.
+pub const PAYMENTS_FILE_BYTES_MAX: usize = 1 << 20;
 
 /// Largest body of any other request but a policy's.
 pub const BODY_BYTES_MAX: usize = 64 << 10;

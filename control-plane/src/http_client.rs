@@ -31,3 +31,13 @@ fn builder(timeout: Duration) -> reqwest::ClientBuilder {
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().timeout(timeout).user_agent(concat!("tollgate/", env!("CARGO_PKG_VERSION")))
 }
+
+/// As [`http_client`], for requests that hold secrets: it follows no redirect to somewhere else.
+pub fn http_client_without_redirects(timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .timeout(timeout)
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("tollgate/", env!("CARGO_PKG_VERSION")))
+        .build()
+}

@@ -36,6 +36,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Command::Events(events) => cli::events::run(events).await?,
             Command::Explain(explain) => cli::explain::run(explain).await?,
             Command::Token(token) => cli::token::run(&token)?,
+            Command::Webhooks(webhooks) => cli::webhooks::run(webhooks).await?,
         }
         Ok(())
     })

@@ -78,6 +78,9 @@ async fn run(
     let (sender, sender_stopped) = (plane.clone(), stopped.clone());
     tasks.spawn(async move { sender.run_sender(sender_stopped).await });
 
+    let (payments, payments_stopped) = (plane.clone(), stopped.clone());
+    tasks.spawn(async move { payments.run_webhooks(payments_stopped).await });
+
     let router = api::router(Api { plane: plane.clone(), stopped: stopped.clone() });
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let mut ended = stopped.clone();

@@ -25,6 +25,7 @@ mod things;
 mod tiers;
 mod tokens;
 mod usage;
+mod webhooks;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -40,6 +41,7 @@ use utoipa_axum::routes;
 
 use crate::config::{
     BODY_BYTES_MAX, EXPLAIN_BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX, THINGS_BODY_BYTES_MAX, USAGE_BODY_BYTES_MAX,
+    WEBHOOK_BODY_BYTES_MAX,
 };
 use problem::{Problem, ProblemKind};
 pub use state::Api;
@@ -60,6 +62,7 @@ pub use state::Api;
         (name = "tokens", description = "Who may use this API"),
         (name = "audit", description = "Who changed what"),
         (name = "events", description = "What other systems are told"),
+        (name = "webhooks", description = "What payment providers tell"),
         (name = "edge", description = "For Tollgate's filter in Envoy"),
         (name = "operations", description = "For operators; no token"),
     )
@@ -127,7 +130,14 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
         .routes(routes!(operations::healthz))
         .routes(routes!(operations::readyz))
         .routes(routes!(operations::metrics))
-        .routes(routes!(operations::openapi));
+        .routes(routes!(operations::openapi))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(webhooks::stripe))
+                .routes(routes!(webhooks::lemonsqueezy))
+                .routes(routes!(webhooks::cinetpay, webhooks::ping))
+                .layer(DefaultBodyLimit::max(WEBHOOK_BODY_BYTES_MAX)),
+        );
     OpenApiRouter::with_openapi(Description::openapi()).merge(admin).merge(edge).merge(open)
 }
 
@@ -164,6 +174,10 @@ fn small() -> OpenApiRouter<Api> {
         .routes(routes!(events::list))
         .routes(routes!(events::show))
         .routes(routes!(events::redeliver))
+        .routes(routes!(webhooks::list))
+        .routes(routes!(webhooks::show))
+        .routes(routes!(webhooks::replay))
+        .routes(routes!(webhooks::link))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
 }
 

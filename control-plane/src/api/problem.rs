@@ -7,6 +7,7 @@ use serde::Serialize;
 use tollgate_policy::document::Fault;
 use utoipa::ToSchema;
 
+use crate::service::payments::NotTaken;
 use crate::service::{Invalid, NotFound, ServiceError};
 use crate::store::StoreError;
 
@@ -81,6 +82,10 @@ kinds! {
     EventEndpointMissing NOT_FOUND "event-endpoint-missing" "There is no such endpoint of events";
     EventMissing NOT_FOUND "event-missing" "There is no such event";
     EventEndpointInvalid UNPROCESSABLE_ENTITY "event-endpoint-invalid" "Events cannot be told like this";
+    WebhookRefused BAD_REQUEST "webhook-refused" "The webhook is not believed";
+    ProviderUnconfigured NOT_FOUND "provider-unconfigured" "This payment provider is not configured";
+    WebhookMissing NOT_FOUND "webhook-missing" "There is no such webhook";
+    WebhookInvalid UNPROCESSABLE_ENTITY "webhook-invalid" "This cannot be done with the webhook";
     Internal INTERNAL_SERVER_ERROR "internal" "Something is wrong with the control plane";
     DatabaseUnavailable SERVICE_UNAVAILABLE "database-unavailable" "The database does not answer";
     Busy SERVICE_UNAVAILABLE "busy" "The control plane is too busy";
@@ -193,6 +198,19 @@ impl From<ServiceError> for Problem {
     }
 }
 
+impl From<NotTaken> for Problem {
+    fn from(error: NotTaken) -> Self {
+        match error {
+            NotTaken::NotConfigured => Self::new(
+                ProblemKind::ProviderUnconfigured,
+                "Name it in the file of `tollgate serve --payments`, and start again.",
+            ),
+            NotTaken::Refused(refusal) => Self::new(ProblemKind::WebhookRefused, refusal.to_string()),
+            NotTaken::Busy => Self::new(ProblemKind::Busy, "It was not stored. Send it again."),
+        }
+    }
+}
+
 fn invalid_kind(rule: Invalid) -> ProblemKind {
     match rule {
         Invalid::WireVersion => ProblemKind::WireVersion,
@@ -216,6 +234,7 @@ fn invalid_kind(rule: Invalid) -> ProblemKind {
         Invalid::GrantConflict => ProblemKind::GrantConflict,
         Invalid::Usage => ProblemKind::UsageInvalid,
         Invalid::EventEndpoint => ProblemKind::EventEndpointInvalid,
+        Invalid::Webhook => ProblemKind::WebhookInvalid,
     }
 }
 
@@ -231,6 +250,7 @@ fn not_found_kind(what: NotFound) -> ProblemKind {
         NotFound::Grant => ProblemKind::GrantMissing,
         NotFound::EventEndpoint => ProblemKind::EventEndpointMissing,
         NotFound::Event => ProblemKind::EventMissing,
+        NotFound::Webhook => ProblemKind::WebhookMissing,
     }
 }
 
@@ -244,6 +264,7 @@ fn not_found_detail(what: NotFound) -> &'static str {
         NotFound::Token => "GET /v1/tokens lists the tokens there are.",
         NotFound::EventEndpoint => "GET /v1/event-endpoints lists the endpoints there are.",
         NotFound::Event => "GET /v1/events lists the events that are kept.",
+        NotFound::Webhook => "GET /v1/webhooks lists the webhooks there are.",
         NotFound::Issuer => "Name an issuer of the policy in force whose keys come from a `url`.",
         NotFound::Grant => "GET /v1/subjects/{subject}/grants lists the grants there are.",
     }

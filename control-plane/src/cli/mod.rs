@@ -16,6 +16,7 @@ pub mod subscription;
 mod subscription_action;
 pub mod token;
 pub mod usage;
+pub mod webhooks;
 
 use clap::{Parser, Subcommand};
 
@@ -54,4 +55,6 @@ pub enum Command {
     Explain(explain::ExplainArguments),
     /// Sign tokens, as an issuer of your own would: for tests and demonstrations.
     Token(token::TokenArguments),
+    /// Look at what payment providers told, and have it worked off again.
+    Webhooks(webhooks::WebhooksArguments),
 }

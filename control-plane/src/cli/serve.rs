@@ -1,6 +1,7 @@
 //! `tollgate serve`: the control plane itself.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
@@ -10,6 +11,7 @@ use tollgate_control_plane::config::{EventSettings, Settings, SinkSettings, Usag
 use tollgate_control_plane::server::Server;
 use tollgate_control_plane::service::ControlPlane;
 use tollgate_control_plane::service::jwks::Fetcher;
+use tollgate_control_plane::service::payments::PaymentSettings;
 use tollgate_control_plane::service::tokens::{ConfiguredTokens, TOKEN_BYTES_MIN};
 use tollgate_control_plane::store::Database;
 use tracing_subscriber::EnvFilter;
@@ -70,6 +72,9 @@ pub struct ServeArguments {
     #[arg(long, env = "TOLLGATE_EVENTS_RETENTION_DAYS", default_value_t = 30, value_name = "DAYS",
           value_parser = clap::value_parser!(u16).range(7..=3_650))]
     events_retention_days: u16,
+    /// A file that says which payment providers there are, and which tier is bought by what (docs/payments.md).
+    #[arg(long, env = "TOLLGATE_PAYMENTS", value_name = "FILE")]
+    payments: Option<PathBuf>,
     /// What is logged: a level, or directives such as `info,tollgate_control_plane=debug`.
     #[arg(long, env = "TOLLGATE_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
@@ -116,6 +121,7 @@ pub async fn run(arguments: ServeArguments) -> Result<(), CliError> {
             allow_private: arguments.events_allow_private,
             retention_days: arguments.events_retention_days,
         },
+        payments: payments(arguments.payments.as_deref())?.into(),
     };
     let kind = database.kind();
     let plane = ControlPlane::start(database, SystemClock::shared(), settings, tokens)
@@ -186,6 +192,16 @@ fn sink(arguments: &ServeArguments) -> Result<Option<SinkSettings>, CliError> {
         return Err(CliError::Usage("TOLLGATE_USAGE_SINK_TOKEN must have no spaces".to_owned()));
     }
     Ok(Some(SinkSettings { url, token }))
+}
+
+fn payments(file: Option<&Path>) -> Result<PaymentSettings, CliError> {
+    let Some(file) = file else { return Ok(PaymentSettings::default()) };
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| CliError::Serve {
+        what: format!("cannot use the payments file {}", file.display()),
+        source,
+    };
+    let text = std::fs::read_to_string(file).map_err(|source| failed(source.into()))?;
+    PaymentSettings::parse(&text, &|name| std::env::var(name).ok()).map_err(|source| failed(source.into()))
 }
 
 fn begin_log(arguments: &ServeArguments) -> Result<(), CliError> {

@@ -65,6 +65,7 @@ pub enum Invalid {
     GrantConflict,
     Usage,
     EventEndpoint,
+    Webhook,
 }
 
 /// A thing that can be missing.
@@ -90,6 +91,8 @@ pub enum NotFound {
     EventEndpoint,
     /// An event.
     Event,
+    /// A webhook.
+    Webhook,
 }
 
 impl std::fmt::Display for NotFound {
@@ -105,6 +108,7 @@ impl std::fmt::Display for NotFound {
             Self::Grant => "grant",
             Self::EventEndpoint => "endpoint of events",
             Self::Event => "event",
+            Self::Webhook => "webhook",
         })
     }
 }

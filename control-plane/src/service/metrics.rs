@@ -42,6 +42,10 @@ pub struct Metrics {
     pub jwks_fetches: IntCounterVec,
     /// Attempts to deliver events, by outcome.
     pub event_attempts: IntCounterVec,
+    /// Webhooks of payment providers, by what became of them when they came.
+    pub webhooks_received: IntCounterVec,
+    /// Those that were worked off, by what they are then.
+    pub webhooks_worked_off: IntCounterVec,
     /// Requests by route, method and status.
     pub requests: IntCounterVec,
     /// Their duration by route, s.
@@ -106,6 +110,16 @@ impl Metrics {
                 "tollgate_event_attempts_total",
                 "Attempts to deliver events",
                 &["outcome"],
+            ),
+            webhooks_received: counters(
+                "tollgate_webhooks_received_total",
+                "Webhooks of payment providers that came",
+                &["provider", "outcome"],
+            ),
+            webhooks_worked_off: counters(
+                "tollgate_webhooks_worked_off_total",
+                "Webhooks of payment providers that were worked off",
+                &["provider", "state"],
             ),
             requests: counters(
                 "tollgate_http_requests_total",

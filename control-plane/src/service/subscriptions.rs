@@ -252,10 +252,23 @@ pub async fn write_in(
     action: &str,
     make: impl Fn(Option<&Subscription>) -> Result<Subscription, ServiceError> + Send + Sync,
 ) -> Result<ListedSubscription, ServiceError> {
+    let dated = |before: Option<&Subscription>| Ok(with_tier_since(make(before)?, before, author.now_ms));
+    write_as_made_in(tx, in_force, author, subject, action, dated).await
+}
+
+/// As [`write_in`], where `make` says itself since when a tier is had, or that it is since the anchor.
+pub(super) async fn write_as_made_in(
+    tx: &mut Tx<'_>,
+    in_force: &InForce,
+    author: &Author,
+    subject: &str,
+    action: &str,
+    make: impl Fn(Option<&Subscription>) -> Result<Subscription, ServiceError> + Send + Sync,
+) -> Result<ListedSubscription, ServiceError> {
     check_subject(subject)?;
     let row = lock_settled(tx, in_force, subject, author.now_ms).await?;
     let before = row.subscription.as_ref();
-    let mut subscription = with_tier_since(make(before)?, before, author.now_ms);
+    let mut subscription = make(before)?;
     subscription.changes.sort_by_key(|change| change.at_ms);
     let unchanged = before == Some(&subscription);
     let revision = row.subscription_revision + i64::from(!unchanged);

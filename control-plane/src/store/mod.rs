@@ -12,6 +12,7 @@ pub mod event_deliveries;
 pub mod event_endpoints;
 pub mod events;
 pub mod issuer_keys;
+pub mod payments;
 pub mod policies;
 pub mod sessions;
 mod statement;
@@ -20,6 +21,7 @@ pub mod things;
 pub mod tokens;
 pub mod usage;
 mod value;
+pub mod webhooks;
 
 pub use database::{Database, Retry, Tx, Work};
 pub use error::StoreError;

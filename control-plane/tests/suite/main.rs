@@ -15,6 +15,8 @@ mod jwks;
 mod kinds;
 mod ledger;
 mod lifecycle;
+mod payment_histories;
+mod payments;
 mod sink;
 mod store;
 mod support;

@@ -181,9 +181,13 @@ pub struct Served {
 
 impl Served {
     pub async fn start(url: &str) -> Self {
+        Self::start_as(url, Settings::default()).await
+    }
+
+    pub async fn start_as(url: &str, settings: Settings) -> Self {
         let clock = TestClock::shared();
         let events = EventSettings { allow_private: true, ..EventSettings::default() };
-        let settings = Settings { watch_max_ms: 5_000, events, ..Settings::default() };
+        let settings = Settings { watch_max_ms: 5_000, events, ..settings };
         let plane = plane_with(url, clock.clone(), settings).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Server::start(plane.clone(), listener, Fetcher::new().unwrap()).unwrap();
