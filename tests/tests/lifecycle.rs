@@ -11,6 +11,10 @@ use tollgate_tests::token::{self, now_ms};
 use tollgate_tests::upstream::Upstream;
 use tollgate_tests::wait::{self, SOON};
 
+/// An edge's clock is the monotonic one with a difference to the wall's, read now and then between two instructions: so much
+/// it may be off by, ms, where other programs run between them.
+const CLOCK_MS: i64 = 5;
+
 struct Stage {
     control_plane: ControlPlane,
     edges: [Envoy; 2],
@@ -67,10 +71,10 @@ impl Stage {
                 let answered_ms = now_ms();
                 let told =
                     format!("edge {edge}, sent {} ms after the end: {}", sent_ms - end_ms, answer.text());
-                if answered_ms < end_ms {
+                if answered_ms < end_ms - CLOCK_MS {
                     assert_eq!(answer.status, 200, "{told}");
                     before[edge] += 1;
-                } else if sent_ms >= end_ms {
+                } else if sent_ms >= end_ms + CLOCK_MS {
                     assert_eq!((answer.status, answer.code().as_str()), (403, "feature-required"), "{told}");
                     after[edge] += 1;
                 }
@@ -105,15 +109,17 @@ fn a_downgrade_comes_at_the_end_of_the_period_at_every_edge_with_the_control_pla
     let end_ms = now_ms() + 4_000;
     stage.control_plane.subscribe_as("user:alice", &json!({"tier": "pro", "period_ends_at_ms": end_ms}));
     let token = token::of("alice");
+    let down = stage.act("user:alice", &json!({"action": "change_tier", "tier": "free"}));
+    assert_eq!((&down["tier"], &down["changes"][0]["at_ms"]), (&json!("pro"), &json!(end_ms)));
+    // Edges hear of the subject now, and so of what is to come.
     for call in 0..6 {
         stage.edges[call % 2].client().get("/a", &token).expect(200);
     }
-    let down = stage.act("user:alice", &json!({"action": "change_tier", "tier": "free"}));
-    assert_eq!((&down["tier"], &down["changes"][0]["at_ms"]), (&json!("pro"), &json!(end_ms)));
     stage.check_ends_at(&token, end_ms);
-    // What was used stays used: six of four.
+    // What was used stays used: six of four. Each edge knows its own part of it, until the control plane recalls the units
+    // of the larger limit.
     for edge in &stage.edges {
-        edge.client().get("/a", &token).expect_problem(429, "quota-exceeded");
+        wait::until_equal("the lower limit holds", SOON, &429, || edge.client().get("/a", &token).status);
     }
 }
 
