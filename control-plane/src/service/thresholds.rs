@@ -28,15 +28,18 @@ impl Passage<'_> {
         for term in self.terms.limits.iter().filter(|term| is_told(term)) {
             for (window, end_ms) in spans(term) {
                 let used = self.after.used(&term.limit, window);
-                if !reaches(used, term.units, THRESHOLDS[0]) {
+                // Most are far from it.
+                if used == 0 || !reaches(used, term.units, THRESHOLDS[0]) {
                     continue;
                 }
+                let limit = Self::state(term, (window, end_ms), used);
                 let before = self.before.used(&term.limit, window);
                 let crossed = |percent: &u8| {
-                    reaches(used, term.units, *percent) && !reaches(before, term.units, *percent)
+                    let reached = |used| limit.units > 0 && reaches(used, limit.units, *percent);
+                    reached(used) && !reached(before)
                 };
                 told.extend(THRESHOLDS.into_iter().filter(crossed).map(|percent| {
-                    let limit = state(term, (window, end_ms), used);
+                    let limit = limit.clone();
                     Happening::ThresholdReached { subject: self.subject.to_owned(), limit, percent }
                 }));
             }
@@ -61,10 +64,24 @@ impl Passage<'_> {
                 continue;
             };
             let used = self.after.used(&report.limit, report.window);
-            if used >= term.units || used == self.before.used(&report.limit, report.window) {
-                let limit = state(term, span, used);
+            let limit = Self::state(term, span, used);
+            if used >= limit.units || used == self.before.used(&report.limit, report.window) {
                 told.push(Happening::LimitHit { subject: self.subject.to_owned(), limit });
             }
+        }
+    }
+
+    /// How a limit stands in a window.
+    fn state(term: &Term, span: Span, used: u64) -> LimitState {
+        let (window, end_ms) = span;
+        LimitState {
+            limit: term.limit.clone(),
+            meter: term.meter.clone(),
+            kind: term.kind.name(),
+            window_start_ms: end_ms.is_some().then_some(window),
+            window_end_ms: end_ms,
+            units: term.units,
+            used,
         }
     }
 }
@@ -72,7 +89,7 @@ impl Passage<'_> {
 /// Whether a limit's units stay used, and are so many.
 fn is_told(term: &Term) -> bool {
     let counted = matches!(term.kind, TermKind::Quota { .. } | TermKind::Capacity);
-    counted && term.units > 0 && term.units != UNLIMITED
+    counted && term.units != UNLIMITED
 }
 
 fn is_soft(term: &Term) -> bool {
@@ -90,18 +107,6 @@ fn spans(term: &Term) -> impl Iterator<Item = Span> + '_ {
 
 fn reaches(used: u64, units: u64, percent: u8) -> bool {
     u128::from(used) * 100 >= u128::from(units) * u128::from(percent)
-}
-
-fn state(term: &Term, (window, end_ms): Span, used: u64) -> LimitState {
-    LimitState {
-        limit: term.limit.clone(),
-        meter: term.meter.clone(),
-        kind: term.kind.name(),
-        window_start_ms: end_ms.is_some().then_some(window),
-        window_end_ms: end_ms,
-        units: term.units,
-        used,
-    }
 }
 
 #[cfg(test)]
