@@ -13,7 +13,7 @@ use tollgate_control_plane::config::{Settings, SinkSettings, UsageSettings};
 use tollgate_control_plane::service::usage::record::Entry;
 use tollgate_control_plane::service::usage::sink::{Pass, Sink};
 
-use super::support::{POLICY, TestClock, author, on_each_database, plane_with};
+use super::support::{POLICY, TestClock, author, on_each_database, plane_with, session, sync_body};
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -165,6 +165,11 @@ async fn usage_is_sent_at_least_once_with_ids_that_stay() {
             json!({"subject": "user:a", "meter": "calls", "labels": {}, "start": "2027-03-01T00:00:00Z",
                    "end": "2027-03-01T01:00:00Z", "taken": 16, "freed": 0, "used": 16})
         );
+        // So is what an edge tells late.
+        let late = serde_json::from_value(sync_body(&session(1), "user:d", 3, 5)).unwrap();
+        plane.sync(&late, "edge").await.unwrap();
+        while other.pass(&plane).await.unwrap() == Pass::More {}
+        assert_eq!(receiver.totals()[&name("user:d", "03-01T00")], 3);
         // Hours in which nobody did anything cost nothing; the next one that somebody did is sent.
         clock.pass(50 * HOUR_MS);
         record("5", "user:c", 2, "2027-03-03T03:00:00Z").await;
@@ -173,7 +178,7 @@ async fn usage_is_sent_at_least_once_with_ids_that_stay() {
         clock.pass(20_000);
         while other.pass(&plane).await.unwrap() == Pass::More {}
         assert_eq!(receiver.totals()[&name("user:c", "03-03T03")], 2);
-        assert_eq!(receiver.totals().len(), 3);
+        assert_eq!(receiver.totals().len(), 4);
         plane.database.close().await;
     })
     .await;

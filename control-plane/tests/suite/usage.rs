@@ -73,6 +73,32 @@ async fn recorded_usage_counts_once_per_key_of_its_source() {
 }
 
 #[tokio::test]
+async fn the_same_recorded_at_the_same_time_counts_once() {
+    on_each_database(async |test| {
+        let served = Served::start_with_policy(&test.url).await;
+        served.clock.pass(2 * 3_600_000);
+        let entries = || {
+            let one = |number: i32| {
+                let mut entry = entry(&format!("k{number}"), 1, "2027-03-01T01:30:00Z");
+                entry["subject"] = json!(format!("user:{}", number % 5));
+                entry
+            };
+            json!((0..50).map(one).collect::<Vec<_>>())
+        };
+        let sent = || record(&served, "batch", entries());
+        let (one, two, three) = tokio::join!(sent(), sent(), sent());
+        let recorded: u64 =
+            [one, two, three].iter().map(|(_, answer)| answer["recorded"].as_u64().unwrap()).sum();
+        assert_eq!(recorded, 50);
+        let total = export(&served, "format=jsonl&by=total").await.1;
+        let used = |line: &str| serde_json::from_str::<Value>(line).unwrap()["used"].as_u64().unwrap();
+        assert_eq!(total.lines().map(used).sum::<u64>(), 50);
+        served.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn usage_that_cannot_be_is_refused() {
     on_each_database(async |test| {
         let served = Served::start_with_policy(&test.url).await;
