@@ -8,6 +8,7 @@ mod world;
 
 mod denials;
 mod ends;
+mod labels;
 mod limits;
 mod loss;
 mod pace;

@@ -34,8 +34,8 @@ struct Session {
     closed: bool,
 }
 
-/// Usage of one meter of a subject, by session and hour: `(taken, freed)`.
-type Ledger = BTreeMap<(String, String), BTreeMap<(String, i64), (u64, u64)>>;
+/// Usage of one meter of a subject, by session, hour and labels: `(taken, freed)`.
+type Ledger = BTreeMap<(String, String), BTreeMap<(String, i64, String), (u64, u64)>>;
 
 pub struct Plane {
     pub document: PolicyDocument,
@@ -163,7 +163,7 @@ impl Plane {
         for report in &request.subjects {
             for usage in &report.usage {
                 let ledger = self.ledger.entry((report.subject.clone(), usage.meter.clone())).or_default();
-                let entry = ledger.entry((id.clone(), usage.hour)).or_default();
+                let entry = ledger.entry((id.clone(), usage.hour, usage.labels.clone())).or_default();
                 *entry = (entry.0.max(usage.taken), entry.1.max(usage.freed));
             }
             // Limits of each member come from what its organisation has.
@@ -250,6 +250,17 @@ impl Plane {
     pub fn billed(&self, subject: &str, meter: &str) -> u64 {
         let ledger = self.ledger.get(&(subject.to_owned(), meter.to_owned()));
         ledger.map_or(0, |by| by.values().map(|(taken, freed)| taken - freed).sum())
+    }
+
+    /// The same by labels; those that come to nothing are left out.
+    pub fn billed_by(&self, subject: &str, meter: &str) -> BTreeMap<String, u64> {
+        let mut sums = BTreeMap::new();
+        let ledger = self.ledger.get(&(subject.to_owned(), meter.to_owned()));
+        for ((_, _, labels), (taken, freed)) in ledger.into_iter().flatten() {
+            *sums.entry(labels.clone()).or_insert(0) += taken - freed;
+        }
+        sums.retain(|_, units| *units > 0);
+        sums
     }
 
     /// Units of a limit that are held or charged now.
