@@ -1,20 +1,17 @@
-//! Labels: by what the ledger tells the units of a meter apart, such as the route and the model that they were used for.
+//! The labels of a charge: where the values are that the ledger tells its units apart by, and the text that they make.
 //!
-//! All labels of a use are one text, `model=large&route=POST%20%2Fchat`: names in order, values percent-encoded but for
-//! what RFC 3986 section 2.3 calls unreserved. A value that nobody told is empty; `*`, which no value is encoded as, stands
-//! for those that are not told apart. Says nothing about what a use costs: labels refuse nobody.
+//! The text is that of [`crate::labels`]. A value that nobody told is empty; [`OTHER`] stands for those that are not told
+//! apart. Says nothing about what a use costs: labels refuse nobody.
 
 use std::fmt::Write as _;
 
 use crate::body::pointer::Pointer;
 use crate::charge::{ChargeFault, header, pointer};
 use crate::document::{LABEL_BYTES_MAX, LabelRule, LabelSource};
+use crate::labels::{LABELS_BYTES_MAX, OTHER, is_kept};
 
 /// The label that is the name of the route.
 pub const ROUTE: &str = "route";
-
-/// Longest text of labels, bytes.
-pub const LABELS_BYTES_MAX: usize = 256;
 
 /// The labels of a charge, ready to be read.
 #[derive(Debug, Clone, PartialEq)]
@@ -182,20 +179,7 @@ impl RequestLabels {
 /// The text that stands for all labels of these names that are not told apart.
 pub fn others(text: &str) -> Box<str> {
     let names = text.split('&').map(|label| label.split_once('=').map_or(label, |(name, _)| name));
-    names.map(|name| format!("{name}=*")).collect::<Vec<_>>().join("&").into()
-}
-
-/// Whether it is a text of labels in its one form, or empty.
-pub fn is_labels(text: &str) -> bool {
-    let mut before = "";
-    text.is_empty()
-        || text.len() <= LABELS_BYTES_MAX
-            && text.split('&').all(|label| {
-                let Some((name, value)) = label.split_once('=') else { return false };
-                let in_order = before < name && crate::document::is_name(name);
-                before = name;
-                in_order && (value == "*" || is_encoded(value))
-            })
+    names.map(|name| format!("{name}={OTHER}")).collect::<Vec<_>>().join("&").into()
 }
 
 /// Where a label's value is, or what is wrong with the rule that says so.
@@ -250,31 +234,13 @@ fn encode(value: &str) -> Box<str> {
         if encoded.len() > LABELS_BYTES_MAX {
             break;
         }
-        if is_unreserved(byte) {
+        if is_kept(byte) {
             encoded.push(char::from(byte));
         } else {
             let _ = write!(encoded, "%{byte:02X}");
         }
     }
     encoded.into()
-}
-
-fn is_encoded(value: &str) -> bool {
-    let mut bytes = value.bytes();
-    let is_hex = |byte: Option<u8>| matches!(byte, Some(b'0'..=b'9' | b'A'..=b'F'));
-    while let Some(byte) = bytes.next() {
-        let fine =
-            if byte == b'%' { is_hex(bytes.next()) && is_hex(bytes.next()) } else { is_unreserved(byte) };
-        if !fine {
-            return false;
-        }
-    }
-    true
-}
-
-/// RFC 3986 section 2.3.
-fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 #[cfg(test)]

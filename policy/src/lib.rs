@@ -10,6 +10,7 @@ pub mod decision;
 pub mod document;
 pub mod jwt;
 pub mod label;
+pub mod labels;
 pub mod lease;
 pub mod limit;
 pub mod path;
