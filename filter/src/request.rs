@@ -292,6 +292,12 @@ impl Request {
         };
         self.edge.metrics.decided("deny", denial.code, &denial.tier);
         let line = of.as_ref().and_then(|of| denial.line_of(&of.bill));
+        if !self.edge.is_alone() {
+            let subject = of.as_ref().map_or("", |of| &of.identity.subject);
+            let route = line.or_else(|| of.as_ref()?.bill.lines.first());
+            let route = route.map_or("", |line| &line.route.name);
+            self.edge.denials.count(denial, subject, route, self.edge.host.now());
+        }
         let asker = Asker {
             policy: policy.map(|policy| &policy.compiled),
             route: line.map(|line| &*line.route),

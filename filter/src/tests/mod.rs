@@ -14,6 +14,7 @@ mod loss;
 mod pace;
 mod policies;
 mod random;
+mod refused;
 mod table;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
