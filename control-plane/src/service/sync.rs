@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use tollgate_policy::document::{UNITS_MAX, is_name};
 use tollgate_policy::labels;
-use tollgate_policy::lease::{Book, ThingsApplied};
+use tollgate_policy::lease::{Book, Terms, ThingsApplied};
+use tollgate_policy::subscription::Entitlements;
 use tollgate_policy::window::CALENDAR_END_MS;
 use tollgate_policy::wire::{
     SYNC_DENIALS_MAX, SYNC_SUBJECTS_MAX, SubjectAnswer, SubjectReport, SyncRequest, SyncResponse,
@@ -315,16 +316,34 @@ impl Sync<'_> {
             effects.recalled.extend(recalled.map(|session| (report.subject.clone(), session)));
             accounts = answer.accounts;
         }
+        let entitlements = self.settle_grants(row, &terms);
         row.book.prune(self.now_ms);
         let revision = u64::try_from(row.subscription_revision).unwrap_or_default();
         SubjectAnswer {
             subject: report.subject.clone(),
             // What the edge has already is left out.
-            entitlements: (report.revision != Some(revision)).then(|| row.entitlements()),
+            entitlements: (report.revision != Some(revision)).then_some(entitlements),
             revision,
             things_seq: told.seq,
             accounts,
         }
+    }
+
+    /// Writes down what is burnt of the subject's grants, and answers what its edges are told it is entitled to. That has
+    /// a new revision where other windows burn more than before.
+    fn settle_grants(&self, row: &mut SubjectRow, terms: &Terms) -> Entitlements {
+        if terms.grants.is_empty() {
+            return row.entitlements();
+        }
+        row.book.draw(terms, self.now_ms);
+        for grant in &mut row.grants {
+            grant.burnt = row.book.burnt(&grant.id);
+        }
+        let mut told = row.entitlements();
+        if row.book.tell(terms, &mut told.grants) {
+            row.subscription_revision += 1;
+        }
+        told
     }
 
     /// Answers how many entries of usage came too late.
@@ -340,6 +359,8 @@ impl Sync<'_> {
             .map(|(subject, row)| BookWrite {
                 subject,
                 book: &row.book,
+                grants: &row.grants,
+                revision: row.subscription_revision,
                 tier_claim: row.tier_claim.as_deref(),
                 sessions: &row.sessions,
             })

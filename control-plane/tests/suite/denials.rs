@@ -85,7 +85,7 @@ async fn what_cannot_be_a_denial_is_left_out_and_too_many_are_refused() {
         database.close().await;
         let many = json!(vec![good.clone(); 1_001]);
         let (status, problem) = server.sync(body(&many)).await;
-        assert_eq!((status.as_u16(), &problem["code"]), (400, &json!("body-invalid")));
+        assert_eq!((status.as_u16(), &problem["code"]), (422, &json!("body-invalid")));
         server.stop().await;
     })
     .await;

@@ -608,7 +608,10 @@ impl<'a> World<'a> {
                 units: subject.tier.rooms,
                 kind: TermKind::Capacity,
             };
-            let standing = row.book.standings(&Terms { limits: vec![term] }, self.clock.now_ms()).remove(0);
+            let standing = row
+                .book
+                .standings(&Terms { limits: vec![term], grants: Vec::new() }, self.clock.now_ms())
+                .remove(0);
             let (shown, there) = (standing.used - standing.clamped, subject.rooms.0 - subject.rooms.1);
             match self.killed.is_empty() {
                 true => assert_eq!(shown, there, "{}: rooms in use", subject.name),

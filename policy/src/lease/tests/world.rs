@@ -319,7 +319,7 @@ impl World {
                 Kind::Capacity => TermKind::Capacity,
             },
         };
-        Terms { limits: self.rules().iter().map(term).collect() }
+        Terms { limits: self.rules().iter().map(term).collect(), grants: Vec::new() }
     }
 
     /// A new version of the policy at the control plane; edges learn of it from answers.
