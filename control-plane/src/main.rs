@@ -30,6 +30,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Command::Subscription(subscription) => cli::subscription::run(subscription).await?,
             Command::Bypass(bypass) => cli::bypass::run(bypass).await?,
             Command::Capacity(capacity) => cli::capacity::run(capacity).await?,
+            Command::Grant(grant) => cli::grant::run(grant).await?,
             Command::Subject(subject) => cli::subject::run(subject).await?,
             Command::Usage(usage) => cli::subject::run_usage(usage).await?,
             Command::Explain(explain) => cli::explain::run(explain).await?,

@@ -8,9 +8,12 @@ mod capacity;
 mod edge;
 mod explain;
 mod extract;
+mod grants;
+mod lifecycle;
 mod observe;
 mod operations;
 mod policy;
+mod preview;
 pub mod problem;
 mod state;
 mod subjects;
@@ -87,6 +90,7 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
         .routes(routes!(policy::versions))
         .routes(routes!(policy::version))
         .routes(routes!(policy::roll_back))
+        .routes(routes!(preview::preview))
         .layer(DefaultBodyLimit::max(DOCUMENT_BYTES_MAX + 1))
         .merge(
             OpenApiRouter::new()
@@ -126,6 +130,10 @@ fn small() -> OpenApiRouter<Api> {
             subscriptions::change,
             subscriptions::delete
         ))
+        .routes(routes!(lifecycle::act))
+        .routes(routes!(lifecycle::changes, lifecycle::schedule, lifecycle::clear))
+        .routes(routes!(grants::list, grants::add))
+        .routes(routes!(grants::remove))
         .routes(routes!(subjects::show))
         .routes(routes!(usage::usage))
         .routes(routes!(bypass::show, bypass::set, bypass::clear))

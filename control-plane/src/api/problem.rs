@@ -81,6 +81,10 @@ kinds! {
     Internal INTERNAL_SERVER_ERROR "internal" "Something is wrong with the control plane";
     DatabaseUnavailable SERVICE_UNAVAILABLE "database-unavailable" "The database does not answer";
     Busy SERVICE_UNAVAILABLE "busy" "The control plane is too busy";
+    ActionRefused CONFLICT "action-refused" "The subscription is not in a state for this";
+    GrantMissing NOT_FOUND "grant-missing" "The subject has no such grant";
+    GrantConflict CONFLICT "grant-conflict" "Another grant has this id";
+    GrantInvalid UNPROCESSABLE_ENTITY "grant-invalid" "Such a grant cannot be given";
 }
 
 /// After how many seconds a client may try again where the problem may have passed by then.
@@ -198,6 +202,9 @@ fn invalid_kind(rule: Invalid) -> ProblemKind {
         Invalid::Explain => ProblemKind::ExplainInvalid,
         Invalid::Range => ProblemKind::RangeInvalid,
         Invalid::Token => ProblemKind::TokenUnmakeable,
+        Invalid::Action => ProblemKind::ActionRefused,
+        Invalid::Grant => ProblemKind::GrantInvalid,
+        Invalid::GrantConflict => ProblemKind::GrantConflict,
     }
 }
 
@@ -210,6 +217,7 @@ fn not_found_kind(what: NotFound) -> ProblemKind {
         NotFound::Bypass => ProblemKind::BypassMissing,
         NotFound::Token => ProblemKind::TokenUnknown,
         NotFound::Issuer => ProblemKind::IssuerUnknown,
+        NotFound::Grant => ProblemKind::GrantMissing,
     }
 }
 
@@ -222,6 +230,7 @@ fn not_found_detail(what: NotFound) -> &'static str {
         NotFound::Bypass => "PUT /v1/subjects/{subject}/bypass grants one.",
         NotFound::Token => "GET /v1/tokens lists the tokens there are.",
         NotFound::Issuer => "Name an issuer of the policy in force whose keys come from a `url`.",
+        NotFound::Grant => "GET /v1/subjects/{subject}/grants lists the grants there are.",
     }
 }
 

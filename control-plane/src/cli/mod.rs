@@ -6,11 +6,13 @@ pub mod capacity;
 mod client;
 mod error;
 pub mod explain;
+pub mod grant;
 mod output;
 pub mod policy;
 pub mod serve;
 pub mod subject;
 pub mod subscription;
+mod subscription_action;
 pub mod token;
 
 use clap::{Parser, Subcommand};
@@ -38,6 +40,8 @@ pub enum Command {
     Bypass(bypass::BypassArguments),
     /// Set and look at what is in use of capacities.
     Capacity(capacity::CapacityArguments),
+    /// Give, list and take away extra units of limits.
+    Grant(grant::GrantArguments),
     /// Show what a subject has at this moment: its tier and how its limits stand.
     Subject(subject::SubjectArguments),
     /// Show what a subject used.

@@ -9,6 +9,7 @@ pub mod configuration;
 mod database;
 pub mod denials;
 mod error;
+pub mod events;
 pub mod issuer_keys;
 pub mod policies;
 pub mod sessions;

@@ -552,7 +552,7 @@ async fn entitlements_are_answered_until_the_edge_has_them() {
             assert!(answer["accounts"][0]["granted"].is_u64(), "units go on being granted: {answer}");
             (answer["entitlements"].clone(), answer["revision"].clone())
         };
-        let bought = json!({"tier": "pro", "state": "active", "anchor_ms": START_MS, "overrides": {"calls.hour": "unlimited"}});
+        let bought = json!({"tier": "pro", "state": "active", "anchor_ms": START_MS, "tier_since_ms": START_MS, "overrides": {"calls.hour": "unlimited"}});
         let pro = json!({"subscription": bought});
         assert_eq!(told(Value::Null).await, (pro.clone(), json!(1)), "an edge that knows nothing");
         assert_eq!(told(json!(1)).await, (Value::Null, json!(1)));
@@ -677,7 +677,7 @@ async fn the_description_has_every_route_and_every_status() {
             assert_ne!(status, 405, "{method} {path}");
         }
     }
-    assert_eq!(operations, 33, "update this number with the routes: {:?}", paths.keys());
+    assert_eq!(operations, 41, "update this number with the routes: {:?}", paths.keys());
     for kind in ProblemKind::ALL {
         let status = kind.status().as_u16().to_string();
         assert!(statuses.contains(&status), "no operation documents {status} ({})", kind.code());

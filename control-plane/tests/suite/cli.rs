@@ -186,3 +186,39 @@ async fn tokens_of_the_quickstart_are_good_under_its_policy() {
     assert!(said.contains("is no private key for this algorithm"), "{said}");
     served.stop().await;
 }
+
+#[tokio::test]
+async fn subscriptions_are_changed_cancelled_and_scheduled_and_units_granted() {
+    let test = TestDatabase::sqlite();
+    let served = Served::start_with_policy(&test.url).await;
+    let said = good(&served, &["subscription", "trial", "user:a", "--tier", "pro", "--days", "3"]).await;
+    assert!(said.contains("pro (trialing)") && said.contains("trial ends   2027-03-04T00:00:00Z"), "{said}");
+    let said = good(&served, &["subscription", "change", "user:a", "--tier", "free"]).await;
+    assert!(said.contains("scheduled    2027-03-04T00:00:00Z: free, active"), "{said}");
+    let schedule =
+        ["subscription", "schedule", "user:a", "--at", "2027-03-09T00:00:00Z", "--state", "paused"];
+    assert!(good(&served, &schedule).await.contains("scheduled    2027-03-09T00:00:00Z: paused"));
+    assert!(!good(&served, &["subscription", "unschedule", "user:a"]).await.contains("scheduled"));
+    assert!(good(&served, &["subscription", "pause", "user:a"]).await.contains("paused, not in force"));
+    assert!(good(&served, &["subscription", "resume", "user:a"]).await.contains("(trialing)"));
+    assert!(good(&served, &["subscription", "past-due", "user:a"]).await.contains("(past_due)"));
+    let said = good(&served, &["subscription", "cancel", "user:a", "--when", "now"]).await;
+    assert!(said.contains("(expired, not in force)"), "{said}");
+    assert!(bad(&served, &["subscription", "resume", "user:a"]).await.contains("(action-refused)"));
+
+    let grant = ["grant", "add", "user:a", "--id", "order-1", "--limit", "calls.hour", "--units", "50"];
+    assert_eq!(good(&served, &grant).await.trim(), "user:a has 50 more units of calls.hour.");
+    assert!(good(&served, &["grant", "list", "user:a"]).await.contains("order-1"));
+    good(&served, &["grant", "remove", "user:a", "--id", "order-1"]).await;
+    assert!(!good(&served, &["grant", "list", "user:a"]).await.contains("order-1"));
+
+    let directory = TempDir::new().unwrap();
+    good(&served, &["subscription", "set", "user:b", "--tier", "pro"]).await;
+    let changed = write(&directory, "changed.yaml", &POLICY.replace("quota: 1000,", "quota: 7,"));
+    let said = good(&served, &["policy", "preview", &changed]).await;
+    assert!(said.contains("tier pro: 1 subscriptions affected, 0 kept"), "{said}");
+    assert!(said.contains("calls.hour: 1000 → 7") && said.contains("affects  user:b"), "{said}");
+    good(&served, &["policy", "apply", &changed, "--changed-tiers", "new_subscribers"]).await;
+    assert!(good(&served, &["policy", "preview", &changed]).await.contains("No tier differs."));
+    served.stop().await;
+}

@@ -13,6 +13,7 @@ mod explain;
 mod histories;
 mod jwks;
 mod kinds;
+mod lifecycle;
 mod store;
 mod support;
 mod things;

@@ -9,6 +9,7 @@ mod world;
 mod denials;
 mod ends;
 mod labels;
+mod lifecycle;
 mod limits;
 mod loss;
 mod pace;
