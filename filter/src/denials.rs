@@ -22,7 +22,8 @@ const SUMS_MAX: usize = 4_096;
 /// Refusals of one message between workers: some 30 KiB.
 const MESSAGE_MAX: usize = 64;
 
-/// New refusals are reported at this interval, ms.
+/// New refusals wait this long for others, ms: one report then serves all, and a call that is lost soon after an outage
+/// began is not made.
 const REPORT_MS: u64 = 2_000;
 
 /// Begins a message with refusals; a subject cannot.
@@ -60,7 +61,8 @@ pub struct Denials {
     reporter: String,
     fresh: RefCell<HashMap<Refused, u64>>,
     sums: RefCell<BTreeMap<Refused, Sum>>,
-    report_at_ms: Cell<u64>,
+    /// None while there is nothing to tell.
+    report_at_ms: Cell<Option<u64>>,
 }
 
 impl Denials {
@@ -95,22 +97,25 @@ impl Denials {
     }
 
     /// Takes what this worker, which leads, refused.
-    pub fn take_own(&self) {
+    pub fn take_own(&self, now: Now) {
         let fresh: Vec<(Refused, u64)> = self.fresh.borrow_mut().drain().collect();
-        fresh.into_iter().for_each(|(refused, count)| self.add(refused, count));
+        fresh.into_iter().for_each(|(refused, count)| self.add(refused, count, now));
     }
 
     /// Takes what another worker refused; `false`: the message is about something else.
-    pub fn take(&self, message: &str) -> bool {
+    pub fn take(&self, message: &str, now: Now) -> bool {
         if !message.starts_with(MARK) {
             return false;
         }
         let parts: Vec<(Refused, u64)> = serde_json::from_str(message).unwrap_or_default();
-        parts.into_iter().for_each(|(refused, count)| self.add(refused, count));
+        parts.into_iter().for_each(|(refused, count)| self.add(refused, count, now));
         true
     }
 
-    fn add(&self, refused: Refused, count: u64) {
+    fn add(&self, refused: Refused, count: u64, now: Now) {
+        if self.report_at_ms.get().is_none() {
+            self.report_at_ms.set(Some(now.mono_ms.saturating_add(REPORT_MS)));
+        }
         let mut sums = self.sums.borrow_mut();
         let full = sums.len() >= SUMS_MAX && !sums.contains_key(&refused);
         let sum = sums.entry(if full { refused.without_details() } else { refused }).or_default();
@@ -119,7 +124,7 @@ impl Denials {
 
     /// Whether a report is due.
     pub fn is_due(&self, now: Now) -> bool {
-        now.mono_ms >= self.report_at_ms.get() && self.sums.borrow().values().any(|sum| sum.count > sum.told)
+        self.report_at_ms.get().is_some_and(|at_ms| now.mono_ms >= at_ms)
     }
 
     /// What a sync reports, if it is time: what the control plane has not confirmed yet.
@@ -127,7 +132,7 @@ impl Denials {
         if !self.is_due(now) {
             return Vec::new();
         }
-        self.report_at_ms.set(now.mono_ms.saturating_add(REPORT_MS));
+        self.report_at_ms.set(Some(now.mono_ms.saturating_add(REPORT_MS)));
         let mut sums = self.sums.borrow_mut();
         // What is over and told is needed no more: nothing is counted in an hour that has passed.
         let hour_ms = now.wall_ms.div_euclid(HOUR_MS) * HOUR_MS;
@@ -161,6 +166,9 @@ impl Denials {
             if let Some(sum) = sums.get_mut(&refused) {
                 sum.told = sum.told.max(report.count);
             }
+        }
+        if !reports.is_empty() && sums.values().all(|sum| sum.count == sum.told) {
+            self.report_at_ms.set(None);
         }
     }
 }

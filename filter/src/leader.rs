@@ -308,7 +308,7 @@ impl Edge {
             }
             return;
         }
-        self.denials.take_own();
+        self.denials.take_own(now);
         touched.into_iter().for_each(|subject| leader.enlist(subject));
         if leader.session != self.session.id() {
             // Records of the session before are to be told for the last time.
@@ -318,7 +318,7 @@ impl Edge {
         for _ in 0..MESSAGES_MAX {
             let Some(message) = self.host.dequeue() else { break };
             let message = String::from_utf8_lossy(&message);
-            if !self.denials.take(&message) {
+            if !self.denials.take(&message, now) {
                 message.split('\n').for_each(|subject| leader.enlist(Rc::from(subject)));
             }
         }

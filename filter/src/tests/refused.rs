@@ -29,7 +29,7 @@ fn refusals_of_all_workers_and_edges_are_counted_by_subject_reason_and_route() {
     stranger.pop();
     let sending = w.send(1, stranger);
     w.end(sending);
-    w.run(4_000);
+    w.run(6_000);
     check(
         &w,
         &[
