@@ -8,6 +8,7 @@ mod world;
 
 mod denials;
 mod ends;
+mod grants;
 mod labels;
 mod lifecycle;
 mod limits;

@@ -6,7 +6,7 @@ use tollgate_policy::compile::CompiledPolicy;
 use tollgate_policy::document::{PolicyDocument, Scope};
 use tollgate_policy::lease::{Book, Terms, Things, apply_things};
 use tollgate_policy::subject::organization_of;
-use tollgate_policy::subscription::{Entitlements, Subscription};
+use tollgate_policy::subscription::{Entitlements, Grant, Subscription};
 use tollgate_policy::wire::{
     DenialReport, PolicyBundle, SubjectAnswer, SyncRequest, SyncResponse, WIRE_VERSION, WatchResponse,
 };
@@ -22,6 +22,8 @@ pub const WATCH_MS: u64 = 25_000;
 struct Row {
     book: Book,
     entitlements: Entitlements,
+    /// As edges are told.
+    told: Entitlements,
     revision: u64,
     things: Things,
     /// The last event that was heard, by session.
@@ -99,6 +101,19 @@ impl Plane {
         row.entitlements.subscription = subscription;
         row.revision += 1;
         self.changes.push((subject.to_owned(), None));
+    }
+
+    pub fn give(&mut self, subject: &str, id: &str, limit: &str, units: u64, expires_at_ms: Option<i64>) {
+        let row = self.rows.entry(subject.to_owned()).or_default();
+        let (id, limit) = (id.to_owned(), limit.to_owned());
+        row.entitlements.grants.push(Grant { id, limit, units, burnt: 0, expires_at_ms });
+        row.revision += 1;
+        self.changes.push((subject.to_owned(), None));
+    }
+
+    /// Units of a grant that are used up.
+    pub fn burnt(&self, subject: &str, id: &str) -> u64 {
+        self.rows.get(subject).map_or(0, |row| row.book.burnt(id))
     }
 
     pub fn bypass(&mut self, subject: &str, until_ms: i64) {
@@ -192,7 +207,14 @@ impl Plane {
                 let own = (row.entitlements.subscription.clone(), row.claim.clone());
                 let (subscription, claim) =
                     if organization.is_some() { payer.unwrap_or_default() } else { own };
-                let terms = Terms::of(&self.compiled, subscription.as_ref(), claim.as_deref(), scope, now_ms);
+                let terms = Terms::with_grants(
+                    &self.compiled,
+                    subscription.as_ref(),
+                    claim.as_deref(),
+                    scope,
+                    &row.entitlements.grants,
+                    now_ms,
+                );
                 let heard_seq = row.things_seq.entry(id.clone()).or_default();
                 let applied = apply_things(&mut row.things, *heard_seq, &report.things);
                 *heard_seq = applied.seq;
@@ -203,12 +225,14 @@ impl Plane {
                 let told = answer.recalled.into_iter().map(|other| (report.subject.clone(), Some(other)));
                 self.changes.extend(told);
                 accounts = answer.accounts;
+                row.told = row.entitlements.clone();
+                row.revision += u64::from(row.book.tell(&terms, &mut row.told.grants));
             }
             row.book.prune(now_ms);
             let things_seq = row.things_seq.get(id).copied().unwrap_or(0);
             subjects.push(SubjectAnswer {
                 subject: report.subject.clone(),
-                entitlements: (!report.has_entitlements(row.revision)).then(|| row.entitlements.clone()),
+                entitlements: (!report.has_entitlements(row.revision)).then(|| row.told.clone()),
                 revision: row.revision,
                 things_seq,
                 accounts,
