@@ -3,6 +3,7 @@
 //! What of it holds at a moment is in `moments`: pure functions of it and the time, which both sides share. So a change
 //! happens at its moment at every edge, whether or not anybody tells it.
 
+pub mod grants;
 mod moments;
 
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tollgate_policy::compile::{CompiledLimit, CompiledTier};
 use tollgate_policy::document::Scope;
 use tollgate_policy::lease::Terms;
-use tollgate_policy::subscription::Subscription;
+use tollgate_policy::subscription::{Grant, Subscription, grants};
 
 use super::members::organization_of;
 use super::sync::is_subject;
@@ -19,6 +19,7 @@ pub(super) struct Entitled<'a> {
     scope: Scope,
     subscription: Option<&'a Subscription>,
     tier_claim: Option<&'a str>,
+    grants: &'a [Grant],
 }
 
 /// The organisation of a member.
@@ -49,13 +50,20 @@ impl<'a> Entitled<'a> {
             None => (Scope::Subject, row.subscription.as_ref()),
             Some(organization) => (Scope::Member, organization.subscription.as_ref()),
         };
-        Self { scope, subscription, tier_claim: row.tier_claim.as_deref() }
+        Self { scope, subscription, tier_claim: row.tier_claim.as_deref(), grants: &row.grants }
     }
 
     /// The subject's limits, as its book needs them.
     pub fn terms(&self, in_force: &InForce, now_ms: i64) -> Terms {
         in_force.policy.as_ref().map_or_else(Terms::default, |policy| {
-            Terms::of(&policy.compiled, self.subscription, self.tier_claim, self.scope, now_ms)
+            Terms::with_grants(
+                &policy.compiled,
+                self.subscription,
+                self.tier_claim,
+                self.scope,
+                self.grants,
+                now_ms,
+            )
         })
     }
 
@@ -73,6 +81,7 @@ impl<'a> Entitled<'a> {
         };
         let overrides = bought.map(|bought| bought.overrides.clone()).unwrap_or_default();
         let mut limits = policy.limits_of(tier, &overrides);
+        grants::raise_all(&mut limits, self.grants, now_ms);
         limits.retain(|limit| limit.scope == self.scope);
         Some(TierInForce { tier, from, limits })
     }

@@ -17,6 +17,7 @@ pub(super) struct Passage<'a> {
     pub before: &'a Book,
     pub after: &'a Book,
     pub terms: &'a Terms,
+    pub now_ms: i64,
 }
 
 /// A limit's window: its start and its end, or neither.
@@ -32,7 +33,7 @@ impl Passage<'_> {
                 if used == 0 || !reaches(used, term.units, THRESHOLDS[0]) {
                     continue;
                 }
-                let limit = Self::state(term, (window, end_ms), used);
+                let limit = self.state(term, (window, end_ms), used);
                 let before = self.before.used(&term.limit, window);
                 let crossed = |percent: &u8| {
                     let reached = |used| limit.units > 0 && reaches(used, limit.units, *percent);
@@ -64,7 +65,7 @@ impl Passage<'_> {
                 continue;
             };
             let used = self.after.used(&report.limit, report.window);
-            let limit = Self::state(term, span, used);
+            let limit = self.state(term, span, used);
             if used >= limit.units || used == self.before.used(&report.limit, report.window) {
                 told.push(Happening::LimitHit { subject: self.subject.to_owned(), limit });
             }
@@ -72,7 +73,7 @@ impl Passage<'_> {
     }
 
     /// How a limit stands in a window.
-    fn state(term: &Term, span: Span, used: u64) -> LimitState {
+    fn state(&self, term: &Term, span: Span, used: u64) -> LimitState {
         let (window, end_ms) = span;
         LimitState {
             limit: term.limit.clone(),
@@ -80,7 +81,7 @@ impl Passage<'_> {
             kind: term.kind.name(),
             window_start_ms: end_ms.is_some().then_some(window),
             window_end_ms: end_ms,
-            units: term.units,
+            units: self.after.maximum(self.terms, term, window, self.now_ms),
             used,
         }
     }
@@ -124,7 +125,8 @@ mod tests {
     fn check(units: u64, before: u64, after: u64, expected: &[u8]) {
         let windows = vec![Window { start_ms: 0, end_ms: 3_600_000 }];
         let kind = TermKind::Quota { windows, soft: true };
-        let terms = Terms { limits: vec![Term { limit: "calls".to_owned(), meter: None, units, kind }] };
+        let limits = vec![Term { limit: "calls".to_owned(), meter: None, units, kind }];
+        let terms = Terms { limits, ..Terms::default() };
         let book = |taken: u64| {
             let (limit, mut book) = ("calls".to_owned(), Book::default());
             let report =
@@ -134,7 +136,7 @@ mod tests {
         };
         let (before, after) = (&book(before), &book(after));
         let mut told = Vec::new();
-        Passage { subject: "user:a", before, after, terms: &terms }.thresholds(&mut told);
+        Passage { subject: "user:a", before, after, terms: &terms, now_ms: 0 }.thresholds(&mut told);
         let percents: Vec<u8> = told
             .iter()
             .filter_map(|happening| match happening {

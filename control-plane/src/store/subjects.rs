@@ -49,6 +49,10 @@ pub struct BookWrite<'a> {
     pub subject: &'a str,
     /// Its book.
     pub book: &'a Book,
+    /// Its extra units, with what of them is used up.
+    pub grants: &'a [Grant],
+    /// See [`SubjectRow::subscription_revision`].
+    pub revision: i64,
     /// The tier that the subject's verified token last claimed.
     pub tier_claim: Option<&'a str>,
     /// Open sessions that were told what the subject is entitled to.
@@ -99,11 +103,12 @@ static CREATE: Statement = Statement::new(
      ON CONFLICT (subject) DO NOTHING",
 );
 static WRITE_BOOKS: Statement = Statement::new(
-    "INSERT INTO subjects (subject, book, tier_claim, sessions, updated_ms)
-     SELECT r.subject, r.book, r.tier_claim, r.sessions, CAST($2 AS BIGINT)
-     FROM {rows $1 r subject text, book text, tier_claim text, sessions text} WHERE true
+    "INSERT INTO subjects (subject, book, tier_claim, sessions, grants, subscription_revision, updated_ms)
+     SELECT r.subject, r.book, r.tier_claim, r.sessions, r.grants, r.revision, CAST($2 AS BIGINT)
+     FROM {rows $1 r subject text, book text, tier_claim text, sessions text, grants text, revision bigint} WHERE true
      ON CONFLICT (subject) DO UPDATE SET
          book = excluded.book, tier_claim = excluded.tier_claim, sessions = excluded.sessions,
+         grants = excluded.grants, subscription_revision = excluded.subscription_revision,
          updated_ms = excluded.updated_ms",
 );
 static WRITE_SUBSCRIPTION: Statement = Statement::new(
@@ -185,6 +190,8 @@ pub async fn write_books(tx: &mut Tx<'_>, books: &[BookWrite<'_>], now_ms: i64) 
         book: String,
         tier_claim: Option<&'a str>,
         sessions: String,
+        grants: String,
+        revision: i64,
     }
     if books.is_empty() {
         return Ok(());
@@ -192,7 +199,9 @@ pub async fn write_books(tx: &mut Tx<'_>, books: &[BookWrite<'_>], now_ms: i64) 
     let rows = books.iter().map(|write| {
         let book = to_json("a book", write.book)?;
         let sessions = to_json("a subject's sessions", write.sessions)?;
-        Ok(Written { subject: write.subject, book, tier_claim: write.tier_claim, sessions })
+        let grants = to_json("a subject's grants", &write.grants)?;
+        let (subject, tier_claim, revision) = (write.subject, write.tier_claim, write.revision);
+        Ok(Written { subject, book, tier_claim, sessions, grants, revision })
     });
     let rows = rows.collect::<Result<Vec<_>, StoreError>>()?;
     tx.execute(&WRITE_BOOKS, values![json_rows(&rows)?, now_ms]).await.map(drop)

@@ -61,6 +61,12 @@ pub const WARNINGS_MAX: usize = 8;
 pub const TEMPLATE_BYTES_MAX: usize = 16 << 10;
 /// Most limits of one tier that one request can touch: all of them are checked in one swap.
 pub const LIMITS_PER_REQUEST_MAX: usize = 16;
+/// Most labels by which a meter tells its units apart.
+pub const LABELS_MAX: usize = 8;
+/// Longest names of them together, bytes.
+pub const LABEL_NAMES_BYTES_MAX: usize = 128;
+/// Longest label that is written into a policy, bytes.
+pub const LABEL_BYTES_MAX: usize = 128;
 /// Longest name of a meter, tier, limit or feature, bytes.
 pub const NAME_BYTES_MAX: usize = 64;
 /// Longest text that is not a name, such as an issuer or an address, bytes.
