@@ -12,6 +12,8 @@ pub mod jwt;
 pub mod lease;
 pub mod limit;
 pub mod path;
+#[cfg(feature = "price")]
+pub mod price;
 pub mod request;
 mod route;
 pub mod status;
