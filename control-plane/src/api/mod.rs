@@ -18,6 +18,7 @@ mod subscriptions;
 mod things;
 mod tiers;
 mod tokens;
+mod usage;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -126,7 +127,7 @@ fn small() -> OpenApiRouter<Api> {
             subscriptions::delete
         ))
         .routes(routes!(subjects::show))
-        .routes(routes!(subjects::usage))
+        .routes(routes!(usage::usage))
         .routes(routes!(bypass::show, bypass::set, bypass::clear))
         .routes(routes!(capacity::show, capacity::set))
         .routes(routes!(audit::list))

@@ -24,6 +24,8 @@ pub struct Metrics {
     pub open_sessions: IntGauge,
     /// Sessions closed for silence.
     pub silenced_sessions: IntCounter,
+    /// Entries of usage that came too late to be counted once.
+    pub usage_too_late: IntCounter,
     /// Edges that wait for changes.
     pub watchers: IntGauge,
     /// The configuration in force.
@@ -64,6 +66,10 @@ impl Metrics {
             silenced_sessions: counter(
                 "tollgate_silenced_sessions_total",
                 "Edge sessions closed for silence",
+            ),
+            usage_too_late: counter(
+                "tollgate_usage_too_late_total",
+                "Entries of usage that came too late to be counted once",
             ),
             watchers: gauge("tollgate_watchers", "Edges that wait for changes here"),
             configuration_revision: gauge(

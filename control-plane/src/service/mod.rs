@@ -5,6 +5,7 @@ pub mod capacity;
 mod entitled;
 mod error;
 pub mod explain;
+pub mod happenings;
 pub mod in_force;
 pub mod jwks;
 pub mod members;

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tollgate_policy::document::{UNITS_MAX, is_name};
+use tollgate_policy::labels;
 use tollgate_policy::lease::{Book, ThingsApplied};
+use tollgate_policy::window::CALENDAR_END_MS;
 use tollgate_policy::wire::{
     SYNC_SUBJECTS_MAX, SubjectAnswer, SubjectReport, SyncRequest, SyncResponse, WIRE_VERSION,
 };
@@ -17,6 +19,7 @@ use super::entitled::{Entitled, Organization, organizations_in};
 use super::members::organization_of;
 use super::things::Told;
 use super::{ControlPlane, InForce, Invalid, ServiceError};
+use crate::calendar::HOUR_MS;
 use crate::store::changes::ChangeKind;
 use crate::store::sessions::Beat;
 use crate::store::subjects::{BookWrite, SubjectRow};
@@ -29,9 +32,6 @@ const ENTRIES_MAX: usize = 512;
 
 /// How often a sync starts anew because the configuration rose under it.
 const REFRESHES_MAX: usize = 4;
-
-/// Length of a usage window, ms.
-const HOUR_MS: i64 = 3_600_000;
 
 /// Longest subject, in characters after its kind.
 const SUBJECT_CHARS_MAX: usize = 256;
@@ -68,6 +68,8 @@ struct Counts {
     grants: u64,
     units: u64,
     recalls: u64,
+    /// Entries of usage that came too late to be counted once.
+    too_late: u64,
 }
 
 /// What a sync reads around its subjects' rows.
@@ -109,6 +111,11 @@ impl ControlPlane {
             self.metrics.grants.inc_by(counts.grants);
             self.metrics.granted_units.inc_by(counts.units);
             self.metrics.recalls.inc_by(counts.recalls);
+            if counts.too_late > 0 {
+                self.metrics.usage_too_late.inc_by(counts.too_late);
+                let (entries, session) = (counts.too_late, request.session.as_str());
+                tracing::warn!(entries, session, "left out usage of months whose days are gone");
+            }
             if counts.recalls > 0 {
                 self.hub.poke();
             }
@@ -209,7 +216,7 @@ impl Sync<'_> {
             let told = things.apply(report);
             answers.push(self.apply(report, row, &told, &around, &mut effects));
         }
-        self.write(tx, &before, &after).await?;
+        effects.counts.too_late = self.write(tx, &before, &after).await?;
         things.write(tx, session).await?;
         if self.request.last && beat.closed_ms.is_none() {
             sessions::close(tx, session, self.now_ms).await?;
@@ -306,12 +313,13 @@ impl Sync<'_> {
         }
     }
 
+    /// Answers how many entries of usage came too late.
     async fn write(
         &self,
         tx: &mut Tx<'_>,
         before: &BTreeMap<String, SubjectRow>,
         after: &BTreeMap<String, SubjectRow>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<u64, StoreError> {
         let books: Vec<BookWrite<'_>> = after
             .iter()
             .filter(|(subject, row)| before.get(*subject) != Some(row))
@@ -323,32 +331,35 @@ impl Sync<'_> {
             })
             .collect();
         subjects::write_books(tx, &books, self.now_ms).await?;
-        usage::merge(tx, &self.request.session, &usage_of(self.request)).await
+        Ok(usage::merge(tx, &self.request.session, &usage_of(self.request)).await?.too_late)
     }
 }
 
-/// The usage of a report, each subject, meter and hour once. What cannot be usage is left out: names that no meter can
-/// have, hours that do not start at an hour.
+/// The usage of a report, each subject, hour, meter and labels once. What cannot be usage is left out: names that no meter
+/// can have, labels that no edge writes, hours that do not start at an hour.
 fn usage_of(request: &SyncRequest) -> Vec<UsageWrite<'_>> {
-    let mut merged: BTreeMap<(&str, &str, i64), (i64, i64)> = BTreeMap::new();
+    let mut merged: BTreeMap<(&str, i64, &str, &str), (i64, i64)> = BTreeMap::new();
     for report in request.subjects.iter().filter(|report| is_subject(&report.subject)) {
         for usage in &report.usage {
-            if !is_name(&usage.meter) || usage.hour.rem_euclid(HOUR_MS) != 0 {
+            let is_hour = usage.hour >= 0 && usage.hour < CALENDAR_END_MS && usage.hour % HOUR_MS == 0;
+            if !is_name(&usage.meter) || !is_hour || labels::parse(&usage.labels).is_none() {
                 continue;
             }
             // An hour of one session holds no more than a limit may: sums of what callers claim must not overflow.
             let bounded = |units: u64| i64::try_from(units.min(UNITS_MAX)).unwrap_or(i64::MAX);
             let (taken, freed) = (bounded(usage.taken), bounded(usage.freed));
-            let merged = merged.entry((&report.subject, &usage.meter, usage.hour)).or_default();
+            let key = (report.subject.as_str(), usage.hour, usage.meter.as_str(), usage.labels.as_str());
+            let merged = merged.entry(key).or_default();
             *merged = (merged.0.max(taken), merged.1.max(freed));
         }
     }
     merged
         .into_iter()
-        .map(|((subject, meter, hour_ms), (taken, freed))| UsageWrite {
+        .map(|((subject, hour_ms, meter, labels), (taken, freed))| UsageWrite {
             subject,
-            meter,
             hour_ms,
+            meter,
+            labels,
             taken,
             freed,
         })

@@ -8,6 +8,8 @@ pub mod changes;
 pub mod configuration;
 mod database;
 mod error;
+pub mod events;
+pub mod history;
 pub mod issuer_keys;
 pub mod policies;
 pub mod sessions;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tollgate_control_plane::clock::Clock as _;
 use tollgate_control_plane::service::ControlPlane;
 use tollgate_control_plane::service::sweeper::Sweeper;
-use tollgate_control_plane::service::usage::UsagePeriod;
+use tollgate_control_plane::service::usage::{UsagePeriod, UsageQuery};
 use tollgate_control_plane::store::subjects;
 use tollgate_policy::lease::{
     AccountKind, BUCKET_WINDOW, CAPACITY_WINDOW, CONCURRENCY_WINDOW, Demand, OnShort, RATE_WINDOW,
@@ -596,8 +596,10 @@ impl<'a> World<'a> {
         for (at, subject) in self.subjects.iter().enumerate() {
             let of_subject = self.heard.iter().filter(|((_, subject), _)| *subject == at);
             let heard = of_subject.fold((0, 0), |sum, (_, heard)| (sum.0 + heard.0, sum.1 + heard.1));
-            let usage = self.plane.usage(&subject.name, None, None, None, UsagePeriod::Total).await.unwrap();
-            let ledger = usage.sums.first().map_or((0, 0), |sum| (sum.taken as u64, sum.freed as u64));
+            let query = UsageQuery { by: UsagePeriod::Total, ..UsageQuery::default() };
+            let usage = self.plane.usage(&subject.name, &query).await.unwrap();
+            let ledger =
+                usage.sums.first().map_or((0, 0), |sum| (sum.sum.taken as u64, sum.sum.freed as u64));
             assert_eq!(ledger, heard, "{}: the ledger", subject.name);
             let row = subjects::read(&self.plane.database, &subject.name).await.unwrap();
             let term = Term {

@@ -8,6 +8,7 @@ mod world;
 
 mod denials;
 mod ends;
+mod lifecycle;
 mod limits;
 mod loss;
 mod pace;

@@ -30,6 +30,12 @@ pub const METERS_MAX: usize = 200;
 pub const TIERS_MAX: usize = 200;
 /// Most limits in one tier.
 pub const LIMITS_MAX: usize = 64;
+/// Most earlier versions that one tier keeps.
+pub const EARLIER_MAX: usize = 16;
+/// Longest trial, and longest grace after a failed payment, days.
+pub const DAYS_MAX: u32 = 366;
+/// Longest tag of a language, bytes (RFC 5646 section 4.4.1 asks for 35 at least).
+pub const LANGUAGE_BYTES_MAX: usize = 35;
 /// Most features of one tier, or of one route. They go into one request header.
 pub const FEATURES_MAX: usize = 64;
 /// Most routes in a document.

@@ -61,6 +61,14 @@ pub struct EarlierTier {
     pub prices: Vec<Price>,
 }
 
+impl Tier {
+    /// The limits and features of each of its versions, the oldest first and the newest last.
+    pub fn versions(&self) -> impl Iterator<Item = (&[Limit], &[String])> {
+        let earlier = self.earlier.iter().map(|before| (&*before.limits, &*before.features));
+        earlier.chain([(&*self.limits, &*self.features)])
+    }
+}
+
 /// Whether a tier is offered to subjects. By default it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Faults, UNITS_MAX};
 use crate::charge::{self, IdSource};
 use crate::document::fault::member;
-use crate::document::model::{Charge, EstimateRule, PolicyDocument, RouteRules, Scope};
+use crate::document::model::{Charge, EstimateRule, PolicyDocument, RouteRules, Scope, Tier};
 use crate::route::Template;
 
 /// What charges can refer to.
@@ -21,7 +21,8 @@ pub(super) struct Known<'a> {
 
 impl<'a> Known<'a> {
     pub(super) fn of(document: &'a PolicyDocument) -> Self {
-        let limits = || document.tiers.values().flat_map(|tier| &tier.limits);
+        let versions = || document.tiers.values().flat_map(Tier::versions);
+        let limits = || versions().flat_map(|(limits, _)| limits);
         let of = |capacity: bool| {
             let limits = limits().filter(move |limit| limit.capacity.is_some() == capacity);
             limits.filter_map(|limit| limit.meter.as_deref()).collect()
