@@ -81,6 +81,11 @@ kinds! {
     Internal INTERNAL_SERVER_ERROR "internal" "Something is wrong with the control plane";
     DatabaseUnavailable SERVICE_UNAVAILABLE "database-unavailable" "The database does not answer";
     Busy SERVICE_UNAVAILABLE "busy" "The control plane is too busy";
+    InvoiceMissing NOT_FOUND "invoice-missing" "There is no such invoice";
+    NoPrices CONFLICT "no-prices" "A policy with prices must be applied first";
+    InvoiceOverlap CONFLICT "invoice-overlap" "A part of the time is in an invoice already";
+    PeriodOpen CONFLICT "period-open" "The time is not over";
+    AmountTooLarge UNPROCESSABLE_ENTITY "amount-too-large" "The amount cannot be told";
 }
 
 /// After how many seconds a client may try again where the problem may have passed by then.
@@ -198,6 +203,10 @@ fn invalid_kind(rule: Invalid) -> ProblemKind {
         Invalid::Explain => ProblemKind::ExplainInvalid,
         Invalid::Range => ProblemKind::RangeInvalid,
         Invalid::Token => ProblemKind::TokenUnmakeable,
+        Invalid::NoPrices => ProblemKind::NoPrices,
+        Invalid::InvoiceOverlap => ProblemKind::InvoiceOverlap,
+        Invalid::PeriodOpen => ProblemKind::PeriodOpen,
+        Invalid::AmountTooLarge => ProblemKind::AmountTooLarge,
     }
 }
 
@@ -210,6 +219,7 @@ fn not_found_kind(what: NotFound) -> ProblemKind {
         NotFound::Bypass => ProblemKind::BypassMissing,
         NotFound::Token => ProblemKind::TokenUnknown,
         NotFound::Issuer => ProblemKind::IssuerUnknown,
+        NotFound::Invoice => ProblemKind::InvoiceMissing,
     }
 }
 
@@ -222,6 +232,7 @@ fn not_found_detail(what: NotFound) -> &'static str {
         NotFound::Bypass => "PUT /v1/subjects/{subject}/bypass grants one.",
         NotFound::Token => "GET /v1/tokens lists the tokens there are.",
         NotFound::Issuer => "Name an issuer of the policy in force whose keys come from a `url`.",
+        NotFound::Invoice => "GET /v1/invoices lists the closed ones.",
     }
 }
 

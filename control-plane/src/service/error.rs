@@ -57,6 +57,10 @@ pub enum Invalid {
     Explain,
     Range,
     Token,
+    NoPrices,
+    InvoiceOverlap,
+    PeriodOpen,
+    AmountTooLarge,
 }
 
 /// A thing that can be missing.
@@ -76,6 +80,8 @@ pub enum NotFound {
     Token,
     /// An issuer with an address for its keys.
     Issuer,
+    /// A closed invoice.
+    Invoice,
 }
 
 impl std::fmt::Display for NotFound {
@@ -88,6 +94,7 @@ impl std::fmt::Display for NotFound {
             Self::Bypass => "bypass",
             Self::Token => "token",
             Self::Issuer => "issuer",
+            Self::Invoice => "invoice",
         })
     }
 }

@@ -7,6 +7,7 @@ mod error;
 pub mod explain;
 pub mod happenings;
 pub mod in_force;
+pub mod invoices;
 pub mod jwks;
 pub mod members;
 pub mod metrics;

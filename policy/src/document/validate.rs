@@ -70,8 +70,6 @@ pub const PRICE_STEPS_MAX: usize = 32;
 pub const COSTS_MAX: usize = 200;
 /// Largest fee, hundredths of a percent: ten times what it is on.
 pub const FEE_BASIS_POINTS_MAX: u32 = 100_000;
-/// Longest grace after a payment failed, days.
-pub const GRACE_DAYS_MAX: u32 = 366;
 /// Longest name of a meter, tier, limit or feature, bytes.
 pub const NAME_BYTES_MAX: usize = 64;
 /// Longest text that is not a name, such as an issuer or an address, bytes.

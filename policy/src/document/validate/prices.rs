@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    COSTS_MAX, FEE_BASIS_POINTS_MAX, Faults, GRACE_DAYS_MAX, PRICE_STEPS_MAX, PRICES_MAX, UNITS_MAX,
-};
+use super::{COSTS_MAX, FEE_BASIS_POINTS_MAX, Faults, PRICE_STEPS_MAX, PRICES_MAX, UNITS_MAX};
 use crate::document::fault::{item, member};
 use crate::document::model::{Limit, PolicyDocument, Price, PriceStep};
 use crate::limit::name_of;
@@ -32,9 +30,6 @@ pub(super) fn validate(document: &PolicyDocument, faults: &mut Faults) {
         }
         _ => {}
     }
-    if document.billing.grace_days.is_some_and(|days| days > GRACE_DAYS_MAX) {
-        faults.add("billing.grace_days", format!("use at most {GRACE_DAYS_MAX} days"));
-    }
 }
 
 #[cfg(feature = "price")]
@@ -53,8 +48,8 @@ fn prices(document: &PolicyDocument, prices: &[Price], limits: &[Limit], path: &
     faults.check_count(&path, "prices", prices.len(), PRICES_MAX);
     for (index, price) in prices.iter().enumerate() {
         let path = item(&path, index);
-        for text in price.title.iter().flat_map(|title| title.all()) {
-            faults.check_text(&member(&path, "title"), text);
+        if let Some(title) = &price.title {
+            super::tiers::localized(&member(&path, "title"), title, faults);
         }
         let kinds = [
             ("flat", price.flat.is_some()),

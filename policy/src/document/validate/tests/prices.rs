@@ -124,10 +124,8 @@ fn prices_have_a_currency() {
     let earlier = json!([{"subscribed_before_ms": 5, "prices": [{"flat": 1}]}]);
     assert_eq!(lines(json!({"tiers": {"free": {"earlier": earlier}}})), [missing], "of earlier versions too");
     check(
-        json!({"billing": {"currency": "euro", "grace_days": 367}}),
-        expect![[r#"
-            billing.currency: use an ISO 4217 code of a currency with minor units, such as EUR
-            billing.grace_days: use at most 366 days"#]],
+        json!({"billing": {"currency": "euro"}}),
+        expect!["billing.currency: use an ISO 4217 code of a currency with minor units, such as EUR"],
     );
     check(json!({"billing": {"currency": "XOF", "grace_days": 0}}), expect![[""]]);
 }
