@@ -32,6 +32,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Command::Capacity(capacity) => cli::capacity::run(capacity).await?,
             Command::Subject(subject) => cli::subject::run(subject).await?,
             Command::Usage(usage) => cli::subject::run_usage(usage).await?,
+            Command::Invoice(invoice) => cli::invoice::run(invoice).await?,
             Command::Explain(explain) => cli::explain::run(explain).await?,
             Command::Token(token) => cli::token::run(&token)?,
         }

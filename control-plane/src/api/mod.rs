@@ -8,6 +8,7 @@ mod capacity;
 mod edge;
 mod explain;
 mod extract;
+mod invoices;
 mod observe;
 mod operations;
 mod policy;
@@ -48,6 +49,7 @@ pub use state::Api;
         (name = "policy", description = "The policy: versions, rollback, tiers"),
         (name = "subscriptions", description = "What subjects have bought"),
         (name = "subjects", description = "What subjects have and used"),
+        (name = "invoices", description = "What subjects are charged"),
         (name = "tokens", description = "Who may use this API"),
         (name = "audit", description = "Who changed what"),
         (name = "edge", description = "For Tollgate's filter in Envoy"),
@@ -131,6 +133,10 @@ fn small() -> OpenApiRouter<Api> {
         .routes(routes!(bypass::show, bypass::set, bypass::clear))
         .routes(routes!(capacity::show, capacity::set))
         .routes(routes!(audit::list))
+        .routes(routes!(invoices::list))
+        .routes(routes!(invoices::show))
+        .routes(routes!(invoices::close))
+        .routes(routes!(invoices::preview))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

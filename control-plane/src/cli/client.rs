@@ -85,6 +85,22 @@ impl Client {
         }
     }
 
+    /// Sends a request whose answer is no JSON; answers its text, or why not.
+    pub async fn text(&self, request: RequestBuilder) -> Result<String, CliError> {
+        let unreachable = |source: reqwest::Error| CliError::Unreachable {
+            server: self.base.to_string(),
+            source: source.without_url(),
+        };
+        let response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        let text = response.text().await.map_err(unreachable)?;
+        match serde_json::from_str::<Json>(&text).ok().filter(|json| json.get("code").is_some()) {
+            _ if status.is_success() => Ok(text),
+            Some(problem) => Err(CliError::Problem(problem)),
+            None => Err(CliError::NotTollgate { server: self.base.to_string(), status: status.as_u16() }),
+        }
+    }
+
     /// All items of a list, page by page, at most `most`.
     pub async fn list(
         &self,

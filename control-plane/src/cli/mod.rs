@@ -6,6 +6,7 @@ pub mod capacity;
 mod client;
 mod error;
 pub mod explain;
+pub mod invoice;
 mod output;
 pub mod policy;
 pub mod serve;
@@ -42,6 +43,8 @@ pub enum Command {
     Subject(subject::SubjectArguments),
     /// Show what a subject used.
     Usage(subject::UsageArguments),
+    /// Preview and close what subjects are charged, and look at it.
+    Invoice(invoice::InvoiceArguments),
     /// Explain what an edge would do with a request, and why.
     Explain(explain::ExplainArguments),
     /// Sign tokens, as an issuer of your own would: for tests and demonstrations.

@@ -10,6 +10,7 @@ mod crash;
 mod edges;
 mod explain;
 mod histories;
+mod invoices;
 mod jwks;
 mod kinds;
 mod store;
