@@ -1,7 +1,6 @@
 //! What a range comes to, by the prices of one version of the policy.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use sha2::{Digest as _, Sha256};
 use tollgate_policy::compile::CompiledPolicy;
@@ -98,7 +97,7 @@ impl ControlPlane {
                     // A day that a moment cuts is summed in two parts.
                     at_ms: sum.start_ms.max(from_ms),
                     units: sum.used(),
-                    labels: labels::parse(&sum.labels).unwrap_or_else(BTreeMap::new),
+                    labels: labels::parse(&sum.labels).unwrap_or_default(),
                     meter: sum.meter,
                 });
             }
