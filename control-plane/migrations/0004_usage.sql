@@ -94,6 +94,8 @@ INSERT INTO usage_sink (id, hour_ms, subject, holder, held_ms) VALUES (1, 0, '',
 CREATE TABLE usage_resend (
     subject TEXT NOT NULL,
     hour_ms BIGINT NOT NULL,
+    -- Rises with each change, so that one that comes while the last is being sent is not forgotten.
+    changes BIGINT NOT NULL,
     PRIMARY KEY (subject, hour_ms)
 );
 

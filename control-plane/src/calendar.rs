@@ -32,6 +32,11 @@ pub fn month_of(at_ms: i64) -> (i64, i64) {
     (ms(moment(first)), ms(next))
 }
 
+/// Unix time in ms as RFC 3339.
+pub fn rfc3339(ms: i64) -> String {
+    Timestamp::from_millisecond(ms).unwrap_or_default().to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::{DAY_MS, day_of, hour_of, month_of};

@@ -10,11 +10,51 @@ pub struct Settings {
     pub lease_margin_ms: u64,
     /// How long a watch waits for a change, ms. Below the idle time-outs of common proxies.
     pub watch_max_ms: u64,
+    /// How long the ledger keeps what, and where it sends usage.
+    pub usage: UsageSettings,
+}
+
+/// What an operator chooses of the ledger.
+#[derive(Debug, Clone)]
+pub struct UsageSettings {
+    /// How many days the ledger has usage by hour; then by day.
+    pub hours_days: u32,
+    /// How many days it has usage by day; then by month, for good.
+    pub days_days: u32,
+    /// Where usage is sent, if anywhere.
+    pub sink: Option<SinkSettings>,
+}
+
+/// Where usage is sent.
+#[derive(Clone)]
+pub struct SinkSettings {
+    /// An address that takes batches of CloudEvents by POST.
+    pub url: String,
+    /// Sent as `Authorization: Bearer`, where there is one.
+    pub token: Option<String>,
+}
+
+impl std::fmt::Debug for SinkSettings {
+    // Neither may be logged: an address can hold a secret too.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SinkSettings(..)")
+    }
+}
+
+impl Default for UsageSettings {
+    fn default() -> Self {
+        Self { hours_days: 7, days_days: 400, sink: None }
+    }
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { lease_ttl_ms: 30_000, lease_margin_ms: 5_000, watch_max_ms: 25_000 }
+        Self {
+            lease_ttl_ms: 30_000,
+            lease_margin_ms: 5_000,
+            watch_max_ms: 25_000,
+            usage: UsageSettings::default(),
+        }
     }
 }
 
@@ -46,6 +86,9 @@ pub const THINGS_BODY_BYTES_MAX: usize = 2 << 20;
 /// Largest body of a request to be explained, which may hold the body of the request that it is about: a megabyte of it, with
 /// JSON's escapes.
 pub const EXPLAIN_BODY_BYTES_MAX: usize = 2 << 20;
+
+/// Largest body of recorded usage: 1,000 entries with long keys, subjects and labels.
+pub const USAGE_BODY_BYTES_MAX: usize = 2 << 20;
 
 /// Largest body of any other request but a policy's.
 pub const BODY_BYTES_MAX: usize = 64 << 10;

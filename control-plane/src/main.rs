@@ -31,8 +31,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Command::Bypass(bypass) => cli::bypass::run(bypass).await?,
             Command::Capacity(capacity) => cli::capacity::run(capacity).await?,
             Command::Subject(subject) => cli::subject::run(subject).await?,
-            Command::Usage(usage) => cli::subject::run_usage(usage).await?,
             Command::Invoice(invoice) => cli::invoice::run(invoice).await?,
+            Command::Usage(usage) => cli::usage::run(usage).await?,
             Command::Explain(explain) => cli::explain::run(explain).await?,
             Command::Token(token) => cli::token::run(&token)?,
         }

@@ -5,6 +5,7 @@ mod audit;
 mod auth;
 mod bypass;
 mod capacity;
+mod csv;
 mod edge;
 mod explain;
 mod extract;
@@ -33,7 +34,9 @@ use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::config::{BODY_BYTES_MAX, EXPLAIN_BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX, THINGS_BODY_BYTES_MAX};
+use crate::config::{
+    BODY_BYTES_MAX, EXPLAIN_BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX, THINGS_BODY_BYTES_MAX, USAGE_BODY_BYTES_MAX,
+};
 use problem::{Problem, ProblemKind};
 pub use state::Api;
 
@@ -50,6 +53,7 @@ pub use state::Api;
         (name = "subscriptions", description = "What subjects have bought"),
         (name = "subjects", description = "What subjects have and used"),
         (name = "invoices", description = "What subjects are charged"),
+        (name = "usage", description = "The ledger: recording, correcting and exporting usage"),
         (name = "tokens", description = "Who may use this API"),
         (name = "audit", description = "Who changed what"),
         (name = "edge", description = "For Tollgate's filter in Envoy"),
@@ -100,6 +104,11 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
                 .routes(routes!(explain::explain))
                 .layer(DefaultBodyLimit::max(EXPLAIN_BODY_BYTES_MAX)),
         )
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(usage::record::record))
+                .layer(DefaultBodyLimit::max(USAGE_BODY_BYTES_MAX)),
+        )
         .merge(small())
         .route_layer(middleware::from_fn_with_state(api.clone(), auth::admin));
     let edge = OpenApiRouter::new()
@@ -130,6 +139,8 @@ fn small() -> OpenApiRouter<Api> {
         ))
         .routes(routes!(subjects::show))
         .routes(routes!(usage::usage))
+        .routes(routes!(usage::export::export))
+        .routes(routes!(usage::corrections::list, usage::corrections::correct))
         .routes(routes!(bypass::show, bypass::set, bypass::clear))
         .routes(routes!(capacity::show, capacity::set))
         .routes(routes!(audit::list))

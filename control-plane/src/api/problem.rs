@@ -86,6 +86,8 @@ kinds! {
     InvoiceOverlap CONFLICT "invoice-overlap" "A part of the time is in an invoice already";
     PeriodOpen CONFLICT "period-open" "The time is not over";
     AmountTooLarge UNPROCESSABLE_ENTITY "amount-too-large" "The amount cannot be told";
+    IdempotencyConflict CONFLICT "idempotency-conflict" "The key names something else already";
+    UsageInvalid UNPROCESSABLE_ENTITY "usage-invalid" "Such usage cannot be recorded";
 }
 
 /// After how many seconds a client may try again where the problem may have passed by then.
@@ -179,6 +181,10 @@ impl From<ServiceError> for Problem {
                     "Version {found} is in force, not {expected}. Look at it, and apply your change to it."
                 ),
             ),
+            ServiceError::KeyConflict(key) => Self::new(
+                ProblemKind::IdempotencyConflict,
+                format!("The key {key:?} was used with other values. Repeat those, or choose another key."),
+            ),
             ServiceError::Busy(message) => Self::new(ProblemKind::Busy, message),
             ServiceError::Store(error) => error.into(),
         }
@@ -207,6 +213,7 @@ fn invalid_kind(rule: Invalid) -> ProblemKind {
         Invalid::InvoiceOverlap => ProblemKind::InvoiceOverlap,
         Invalid::PeriodOpen => ProblemKind::PeriodOpen,
         Invalid::AmountTooLarge => ProblemKind::AmountTooLarge,
+        Invalid::Usage => ProblemKind::UsageInvalid,
     }
 }
 

@@ -1,5 +1,9 @@
 //! `/v1/subjects/{subject}/usage`: what a subject used, from the ledger.
 
+pub mod corrections;
+pub mod export;
+pub mod record;
+
 use std::collections::BTreeMap;
 
 use axum::Json;

@@ -13,6 +13,7 @@ pub mod serve;
 pub mod subject;
 pub mod subscription;
 pub mod token;
+pub mod usage;
 
 use clap::{Parser, Subcommand};
 
@@ -41,10 +42,10 @@ pub enum Command {
     Capacity(capacity::CapacityArguments),
     /// Show what a subject has at this moment: its tier and how its limits stand.
     Subject(subject::SubjectArguments),
-    /// Show what a subject used.
-    Usage(subject::UsageArguments),
     /// Preview and close what subjects are charged, and look at it.
     Invoice(invoice::InvoiceArguments),
+    /// Show, record, correct and export what subjects used.
+    Usage(usage::UsageArguments),
     /// Explain what an edge would do with a request, and why.
     Explain(explain::ExplainArguments),
     /// Sign tokens, as an issuer of your own would: for tests and demonstrations.

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tollgate_control_plane::clock::SystemClock;
-use tollgate_control_plane::config::Settings;
+use tollgate_control_plane::config::{Settings, SinkSettings, UsageSettings};
 use tollgate_control_plane::server::Server;
 use tollgate_control_plane::service::ControlPlane;
 use tollgate_control_plane::service::jwks::Fetcher;
@@ -49,6 +49,20 @@ pub struct ServeArguments {
     #[arg(long, env = "TOLLGATE_WATCH_MAX_MS", default_value_t = 25_000, value_name = "MS",
           value_parser = clap::value_parser!(u64).range(100..=300_000))]
     watch_max_ms: u64,
+    /// How many days usage is kept by hour; then by day. The same on all replicas.
+    #[arg(long, env = "TOLLGATE_USAGE_HOURS_DAYS", default_value_t = 7, value_name = "DAYS",
+          value_parser = clap::value_parser!(u32).range(1..=3_650))]
+    usage_hours_days: u32,
+    /// How many days usage is kept by day; then by month, for good. The same on all replicas.
+    #[arg(long, env = "TOLLGATE_USAGE_DAYS_DAYS", default_value_t = 400, value_name = "DAYS",
+          value_parser = clap::value_parser!(u32).range(62..=36_500))]
+    usage_days_days: u32,
+    /// Where usage is sent as CloudEvents, by POST: `https://…`. The same on all replicas.
+    #[arg(long, env = "TOLLGATE_USAGE_SINK_URL", hide_env_values = true, value_name = "URL")]
+    usage_sink_url: Option<String>,
+    /// What is sent there as `Authorization: Bearer`.
+    #[arg(long, env = "TOLLGATE_USAGE_SINK_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    usage_sink_token: Option<String>,
     /// What is logged: a level, or directives such as `info,tollgate_control_plane=debug`.
     #[arg(long, env = "TOLLGATE_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
@@ -86,6 +100,11 @@ pub async fn run(arguments: ServeArguments) -> Result<(), CliError> {
         lease_ttl_ms: arguments.lease_ttl_ms,
         lease_margin_ms: arguments.lease_margin_ms,
         watch_max_ms: arguments.watch_max_ms,
+        usage: UsageSettings {
+            hours_days: arguments.usage_hours_days,
+            days_days: arguments.usage_days_days.max(arguments.usage_hours_days),
+            sink: sink(&arguments)?,
+        },
     };
     let kind = database.kind();
     let plane = ControlPlane::start(database, SystemClock::shared(), settings, tokens)
@@ -138,6 +157,24 @@ fn tokens(arguments: &ServeArguments) -> Result<ConfiguredTokens, CliError> {
         ));
     }
     Ok(ConfiguredTokens::new(admin, edge))
+}
+
+fn sink(arguments: &ServeArguments) -> Result<Option<SinkSettings>, CliError> {
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let Some(url) = given(&arguments.usage_sink_url) else {
+        return Ok(None);
+    };
+    let is_http = reqwest::Url::parse(&url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+    if !is_http {
+        return Err(CliError::Usage(
+            "--usage-sink-url is no address; give one such as https://usage.example.com/events".to_owned(),
+        ));
+    }
+    let token = given(&arguments.usage_sink_token);
+    if token.as_ref().is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
+        return Err(CliError::Usage("TOLLGATE_USAGE_SINK_TOKEN must have no spaces".to_owned()));
+    }
+    Ok(Some(SinkSettings { url, token }))
 }
 
 fn begin_log(arguments: &ServeArguments) -> Result<(), CliError> {

@@ -29,6 +29,9 @@ pub enum ServiceError {
         /// The version in force; 0 when there is none.
         found: i64,
     },
+    /// The key names something else already.
+    #[error("the key {0:?} was used for something else")]
+    KeyConflict(String),
     /// No more of this can be done now. Try again in a moment.
     #[error("{0}")]
     Busy(&'static str),
@@ -61,6 +64,7 @@ pub enum Invalid {
     InvoiceOverlap,
     PeriodOpen,
     AmountTooLarge,
+    Usage,
 }
 
 /// A thing that can be missing.

@@ -26,6 +26,12 @@ pub struct Metrics {
     pub silenced_sessions: IntCounter,
     /// Entries of usage that came too late to be counted once.
     pub usage_too_late: IntCounter,
+    /// Rows of usage that became days or months.
+    pub usage_folded: IntCounter,
+    /// How long the oldest hour that was not sent to the sink is over, s.
+    pub usage_sink_lag: IntGauge,
+    /// Batches of usage for the sink, by outcome.
+    pub usage_sink_batches: IntCounterVec,
     /// Edges that wait for changes.
     pub watchers: IntGauge,
     /// The configuration in force.
@@ -70,6 +76,16 @@ impl Metrics {
             usage_too_late: counter(
                 "tollgate_usage_too_late_total",
                 "Entries of usage that came too late to be counted once",
+            ),
+            usage_folded: counter("tollgate_usage_folded_total", "Rows of usage that became days or months"),
+            usage_sink_lag: gauge(
+                "tollgate_usage_sink_lag_seconds",
+                "How long the oldest hour that was not sent is over",
+            ),
+            usage_sink_batches: counters(
+                "tollgate_usage_sink_batches_total",
+                "Batches of usage for the sink",
+                &["outcome"],
             ),
             watchers: gauge("tollgate_watchers", "Edges that wait for changes here"),
             configuration_revision: gauge(

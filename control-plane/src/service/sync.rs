@@ -19,7 +19,7 @@ use super::entitled::{Entitled, Organization, organizations_in};
 use super::members::organization_of;
 use super::things::Told;
 use super::{ControlPlane, InForce, Invalid, ServiceError};
-use crate::calendar::HOUR_MS;
+use crate::calendar::{HOUR_MS, hour_of};
 use crate::store::changes::ChangeKind;
 use crate::store::sessions::Beat;
 use crate::store::subjects::{BookWrite, SubjectRow};
@@ -331,7 +331,12 @@ impl Sync<'_> {
             })
             .collect();
         subjects::write_books(tx, &books, self.now_ms).await?;
-        Ok(usage::merge(tx, &self.request.session, &usage_of(self.request)).await?.too_late)
+        let used = usage_of(self.request);
+        let merged = usage::merge(tx, &self.request.session, &used).await?;
+        // What is of this hour was not sent anywhere yet.
+        let past: Vec<_> = used.into_iter().filter(|entry| entry.hour_ms < hour_of(self.now_ms)).collect();
+        usage::sent::note(tx, &past).await?;
+        Ok(merged.too_late)
     }
 }
 

@@ -4,8 +4,12 @@
 //! A subject is locked ([`super::subjects::lock`]) by whoever writes its usage: reports, folds and records then meet one
 //! after the other.
 
+pub mod corrections;
 mod days;
+pub mod fold;
 mod late;
+pub mod recorded;
+pub mod sent;
 mod sums;
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +18,7 @@ use super::statement::Statement;
 use super::value::{json_rows, values};
 use super::{StoreError, Tx};
 pub use late::add;
-pub use sums::{Period, UsageSum, Wanted, sums};
+pub use sums::{Period, UsageSum, Wanted, subjects_through, sums, sums_of_many};
 
 /// What one session reported of one subject, hour, meter and labels.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -2,6 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tollgate_control_plane::service::usage::retention::Keeper;
 use tollgate_control_plane::store::StoreError;
 use tollgate_control_plane::store::usage::{self, UsageWrite};
 
@@ -46,7 +47,7 @@ async fn record(served: &Served, hour_ms: i64, meter: &str, labels: &str, taken:
         .plane
         .database
         .transact("test", |tx| Box::pin(async move { usage::add(tx, "recorded", written).await }));
-    let added: Result<(), StoreError> = added.await;
+    let added: Result<i64, StoreError> = added.await;
     added.unwrap();
 }
 
@@ -167,6 +168,43 @@ async fn a_closed_invoice_stays_and_late_usage_is_in_the_next() {
 }
 
 #[tokio::test]
+async fn hours_that_become_days_adjust_no_invoice() {
+    on_each_database(async |test| {
+        let served = start(&test.url).await;
+        // The month, and the change of tier in it, begin within days.
+        served.clock.pass(5 * DAY + DAY / 2);
+        served.put("/v1/subscriptions/user:a", json!({"tier": "basic"})).await;
+        for hour in [5 * 24 + 11, 5 * 24 + 12, 5 * 24 + 13, 9 * 24 + 17, 9 * 24 + 18, 9 * 24 + 19] {
+            record(&served, hour * HOUR_MS, "calls", "", 90).await;
+        }
+        served.clock.pass(4 * DAY + DAY / 4);
+        served.put("/v1/subscriptions/user:a", json!({"tier": "pro"})).await;
+        let preview = served.get(PREVIEW).await;
+        served.clock.pass(27 * DAY);
+        let (status, closed) = close(&served, json!({"from": "2027-03-06T12:00:00Z"})).await;
+        assert_eq!(status, 201, "{closed}");
+        assert_eq!(shown(&closed), shown(&preview));
+        served.clock.pass(30 * DAY);
+        record(&served, 60 * 24 * HOUR_MS, "calls", "", 1).await;
+        let mut keeper = Keeper::default();
+        let mut folded = 0;
+        loop {
+            match keeper.fold(&served.plane).await.unwrap() {
+                0 => break,
+                rows => folded += rows,
+            }
+        }
+        assert!(folded >= 6, "{folded} rows");
+        assert_eq!(served.get("/v1/invoices/1").await, closed);
+        assert_eq!(served.get(PREVIEW).await["adjustments_minor"], 0);
+        let range = "from=2027-03-06T12:00:00Z&to=2027-04-06T12:00:00Z";
+        assert_eq!(shown(&served.get(&format!("{PREVIEW}?{range}")).await), shown(&closed));
+        served.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn numbers_have_no_gaps_however_many_close_at_once() {
     on_each_database(async |test| {
         let served = start(&test.url).await;
@@ -223,7 +261,7 @@ async fn an_invoice_is_a_table_and_a_page_in_which_nothing_runs() {
         (headers, response.text().await.unwrap())
     };
     let (headers, table) = get("/v1/invoices/1.csv").await;
-    assert_eq!(headers.0, "text/csv; charset=utf-8");
+    assert_eq!(headers.0, "text/csv; charset=utf-8; header=present");
     let rows: Vec<&str> = table.split_terminator("\r\n").collect();
     assert_eq!(rows.len(), 3, "{table}");
     assert!(

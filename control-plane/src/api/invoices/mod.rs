@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tollgate_policy::price::{Line, Money};
 use utoipa::{IntoParams, ToSchema};
 
+use super::csv;
 use super::extract::{self, Path, Query, cursor_number, page_limit};
 use super::policy::{next_cursor, rfc3339};
 use super::problem::{Problem, ProblemBody, ProblemKind};
@@ -306,26 +307,25 @@ pub async fn show(State(api): State<Api>, Path(name): Path<String>) -> Result<Re
 }
 
 fn answer(invoice: InvoiceView, format: Format) -> Result<Response, Problem> {
-    let failed = |error: &(dyn std::error::Error + 'static)| {
-        tracing::error!(error, "an invoice cannot be written");
-        Problem::new(ProblemKind::Internal, "The control plane's log says what is wrong.")
-    };
     let name =
         invoice.closed.as_ref().map_or_else(|| "preview".to_owned(), |closed| closed.number.to_string());
     Ok(match format {
         Format::Json => Json(InvoiceBody::from(invoice)).into_response(),
         Format::Csv => {
-            let table = table::table(&invoice).map_err(|error| failed(&error))?;
+            let table = table::table(&invoice);
             let disposition = format!("attachment; filename=\"invoice-{name}.csv\"");
             let headers = [
-                (header::CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()),
+                (header::CONTENT_TYPE, csv::MEDIA_TYPE.to_owned()),
                 (header::CONTENT_DISPOSITION, disposition),
                 (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
             ];
             (headers, table).into_response()
         }
         Format::Html => {
-            let page = html::page(&invoice).map_err(|error| failed(&error))?;
+            let page = html::page(&invoice).map_err(|error| {
+                tracing::error!(error = &error as &dyn std::error::Error, "a page cannot be written");
+                Problem::new(ProblemKind::Internal, "The control plane's log says what is wrong.")
+            })?;
             // The page runs nothing and fetches nothing, whatever stands in it.
             let headers = [
                 (header::CONTENT_TYPE, "text/html; charset=utf-8"),

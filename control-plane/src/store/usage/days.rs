@@ -42,10 +42,11 @@ impl Hours {
         to_json("hours of a day", &hours)
     }
 
-    /// Changes what is kept of an hour.
-    pub fn change(&mut self, hour_ms: i64, change: impl FnOnce(Units) -> Units) {
+    /// Changes what is kept of an hour; answers what it is then.
+    pub fn change(&mut self, hour_ms: i64, change: impl FnOnce(Units) -> Units) -> Units {
         let units = self.0.entry(hour_ms).or_default();
         *units = change(*units);
+        *units
     }
 
     /// The hours that start in `from_ms..to_ms`.

@@ -50,23 +50,23 @@ pub(super) async fn raise(
 }
 
 /// Adds `usage` to what `session` has, wherever its hours are now. Each subject, hour, meter and labels is named once; the
-/// subjects are locked.
-pub async fn add(tx: &mut Tx<'_>, session: &str, usage: &[UsageWrite<'_>]) -> Result<(), StoreError> {
+/// subjects are locked. Answers the most that one entry then holds; a caller to whom that is too much rolls back.
+pub async fn add(tx: &mut Tx<'_>, session: &str, usage: &[UsageWrite<'_>]) -> Result<i64, StoreError> {
     let horizons = horizons(tx).await?;
     let (known, gone): (Vec<_>, Vec<_>) =
         usage.iter().cloned().partition(|entry| entry.hour_ms >= horizons.days_from_ms);
-    change(tx, &horizons, session, &known, Units::plus).await?;
+    let most = change(tx, &horizons, session, &known, Units::plus).await?;
     let mut months: BTreeMap<(&str, i64, &str, &str), Units> = BTreeMap::new();
     for entry in &gone {
         let key = (entry.subject, month_of(entry.hour_ms).0, entry.meter, entry.labels);
         let units = months.entry(key).or_default();
         *units = units.plus(Units { taken: entry.taken, freed: entry.freed });
     }
-    add_months(tx, &months).await
+    add_months(tx, &months).await?;
+    Ok(most)
 }
 
-/// Adds to months. Also how days become months.
-pub(super) async fn add_months(
+async fn add_months(
     tx: &mut Tx<'_>,
     months: &BTreeMap<(&str, i64, &str, &str), Units>,
 ) -> Result<(), StoreError> {
@@ -96,15 +96,17 @@ pub(super) async fn add_months(
 }
 
 /// Changes entries whose day is not part of a month yet: `how` makes the new units of those there are and of those given.
+/// Answers the most that one of them then holds.
 async fn change(
     tx: &mut Tx<'_>,
     horizons: &Horizons,
     session: &str,
     usage: &[UsageWrite<'_>],
     how: fn(Units, Units) -> Units,
-) -> Result<(), StoreError> {
+) -> Result<i64, StoreError> {
+    let mut most = 0;
     if usage.is_empty() {
-        return Ok(());
+        return Ok(most);
     }
     let mut found: BTreeMap<(String, i64, String, String), Units> = BTreeMap::new();
     for row in tx.fetch_all(&READ, values![json_rows(&usage)?, session]).await? {
@@ -122,6 +124,7 @@ async fn change(
         }
         // Not yet folded, or not to be.
         let Units { taken, freed } = how(there.unwrap_or_default(), units);
+        most = most.max(taken).max(freed);
         hours.push(UsageWrite { taken, freed, ..entry.clone() });
     }
     if !hours.is_empty() {
@@ -137,7 +140,9 @@ async fn change(
     let mut days = days::read(tx, folded.iter().map(|(entry, _)| key_of(entry))).await?;
     for (entry, units) in folded {
         let day = days.entry(key_of(entry)).or_default();
-        day.change(entry.hour_ms, |there| how(there, units));
+        let Units { taken, freed } = day.change(entry.hour_ms, |there| how(there, units));
+        most = most.max(taken).max(freed);
     }
-    days::write(tx, &days).await
+    days::write(tx, &days).await?;
+    Ok(most)
 }

@@ -9,13 +9,13 @@ use super::Units;
 use super::days::Hours;
 use crate::calendar::{DAY_MS, HOUR_MS, day_of, month_of};
 use crate::store::statement::Statement;
-use crate::store::value::{Row, values};
+use crate::store::value::{Row, Value, values};
 use crate::store::{Database, StoreError};
 
 /// By which periods usage is summed. Days and months are those of UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Period {
-    /// By hour; by day or month where the ledger has no hours any more.
+    /// By hour; by day or month where the ledger has no hours any more. Of days that a border of the range cuts it has.
     Hour,
     /// By day; by month where it has no days any more.
     #[default]
@@ -68,93 +68,166 @@ impl UsageSum {
 // One statement, and so one state of the ledger: an hour that is being folded is seen once. $5 is the length of the
 // periods that hours are summed by; $6 and $7 are the days that the borders cut.
 static SUMS: Statement = Statement::new(
-    "SELECT 'hours', meter, labels, hour_ms - hour_ms % CAST($5 AS BIGINT), CAST(SUM(taken) AS BIGINT),
+    "SELECT subject, 'hours', meter, labels, hour_ms - hour_ms % CAST($5 AS BIGINT), CAST(SUM(taken) AS BIGINT),
             CAST(SUM(freed) AS BIGINT), CAST(NULL AS TEXT)
      FROM usage_hours
      WHERE subject = $1 AND hour_ms >= $3 AND hour_ms < $4 AND (CAST($2 AS TEXT) IS NULL OR meter = $2)
-     GROUP BY 1, 2, 3, 4
+     GROUP BY 1, 2, 3, 4, 5
      UNION ALL
-     SELECT 'days', meter, labels, day_ms, CAST(SUM(taken) AS BIGINT), CAST(SUM(freed) AS BIGINT), CAST(NULL AS TEXT)
+     SELECT subject, 'days', meter, labels, day_ms, CAST(SUM(taken) AS BIGINT), CAST(SUM(freed) AS BIGINT),
+            CAST(NULL AS TEXT)
      FROM usage_days
      WHERE subject = $1 AND day_ms >= $3 AND day_ms <= $4 - 86400000 AND (CAST($2 AS TEXT) IS NULL OR meter = $2)
-     GROUP BY 1, 2, 3, 4
+     GROUP BY 1, 2, 3, 4, 5
      UNION ALL
-     SELECT 'cut', meter, labels, day_ms, taken, freed, hours
+     SELECT subject, 'cut', meter, labels, day_ms, taken, freed, hours
      FROM usage_days
      WHERE subject = $1 AND day_ms IN ($6, $7) AND (CAST($2 AS TEXT) IS NULL OR meter = $2)
      UNION ALL
-     SELECT 'months', meter, labels, month_ms, taken, freed, CAST(NULL AS TEXT)
+     SELECT subject, 'months', meter, labels, month_ms, taken, freed, CAST(NULL AS TEXT)
      FROM usage_months
      WHERE subject = $1 AND month_ms >= $3 AND month_ms < $4 AND (CAST($2 AS TEXT) IS NULL OR meter = $2)",
+);
+// As above, of the subjects after $1 up to $8.
+static SUMS_OF_MANY: Statement = Statement::new(
+    "SELECT subject, 'hours', meter, labels, hour_ms - hour_ms % CAST($5 AS BIGINT), CAST(SUM(taken) AS BIGINT),
+            CAST(SUM(freed) AS BIGINT), CAST(NULL AS TEXT)
+     FROM usage_hours
+     WHERE subject > $1 AND subject <= $8 AND hour_ms >= $3 AND hour_ms < $4
+       AND (CAST($2 AS TEXT) IS NULL OR meter = $2)
+     GROUP BY 1, 2, 3, 4, 5
+     UNION ALL
+     SELECT subject, 'days', meter, labels, day_ms, CAST(SUM(taken) AS BIGINT), CAST(SUM(freed) AS BIGINT),
+            CAST(NULL AS TEXT)
+     FROM usage_days
+     WHERE subject > $1 AND subject <= $8 AND day_ms >= $3 AND day_ms <= $4 - 86400000
+       AND (CAST($2 AS TEXT) IS NULL OR meter = $2)
+     GROUP BY 1, 2, 3, 4, 5
+     UNION ALL
+     SELECT subject, 'cut', meter, labels, day_ms, taken, freed, hours
+     FROM usage_days
+     WHERE subject > $1 AND subject <= $8 AND day_ms IN ($6, $7) AND (CAST($2 AS TEXT) IS NULL OR meter = $2)
+     UNION ALL
+     SELECT subject, 'months', meter, labels, month_ms, taken, freed, CAST(NULL AS TEXT)
+     FROM usage_months
+     WHERE subject > $1 AND subject <= $8 AND month_ms >= $3 AND month_ms < $4
+       AND (CAST($2 AS TEXT) IS NULL OR meter = $2)",
+);
+// Up to which subject there are about so many rows after $1. The database compares, since its order is not Rust's.
+static SUBJECTS_THROUGH: Statement = Statement::new(
+    "WITH ends (last_one, length) AS (
+         SELECT MAX(subject), COUNT(*) FROM
+             (SELECT subject FROM usage_hours WHERE subject > $1 ORDER BY subject LIMIT $2) AS hours
+         UNION ALL
+         SELECT MAX(subject), COUNT(*) FROM
+             (SELECT subject FROM usage_days WHERE subject > $1 ORDER BY subject LIMIT $2) AS days
+         UNION ALL
+         SELECT MAX(subject), COUNT(*) FROM
+             (SELECT subject FROM usage_months WHERE subject > $1 ORDER BY subject LIMIT $2) AS months)
+     SELECT COALESCE((SELECT MIN(last_one) FROM ends WHERE length = $2), (SELECT MAX(last_one) FROM ends))",
 );
 
 /// The sums of a range, by meter, labels and period. Periods without usage are left out.
 pub async fn sums(database: &Database, wanted: &Wanted<'_>) -> Result<Vec<UsageSum>, StoreError> {
+    let sums = read(database, &SUMS, wanted, None).await?;
+    Ok(sums.into_iter().map(|(_, sum)| sum).collect())
+}
+
+/// As [`sums`], with their subjects: those after `wanted.subject`, up to `through`.
+pub async fn sums_of_many(
+    database: &Database,
+    wanted: &Wanted<'_>,
+    through: &str,
+) -> Result<Vec<(String, UsageSum)>, StoreError> {
+    read(database, &SUMS_OF_MANY, wanted, Some(through)).await
+}
+
+/// Up to which subject [`sums_of_many`] may be asked at once: there are at most about `rows` rows of each table until
+/// there. Nothing after the last subject.
+pub async fn subjects_through(
+    database: &Database,
+    after: &str,
+    rows: i64,
+) -> Result<Option<String>, StoreError> {
+    let row = database.fetch_first(&SUBJECTS_THROUGH, values![after, rows]).await?;
+    row.map_or(Ok(None), |row| row.try_text(0))
+}
+
+async fn read(
+    database: &Database,
+    statement: &'static Statement,
+    wanted: &Wanted<'_>,
+    through: Option<&str>,
+) -> Result<Vec<(String, UsageSum)>, StoreError> {
     let &Wanted { subject, meter, from_ms, to_ms, by } = wanted;
     let (from_ms, to_ms) = (from_ms.max(0), to_ms.max(0));
     if from_ms >= to_ms {
         return Ok(Vec::new());
     }
     let step_ms = if by == Period::Hour { HOUR_MS } else { DAY_MS };
-    let (first_ms, last_ms) = cut_days(from_ms, to_ms);
-    let values = values![subject, meter, from_ms, to_ms, step_ms, first_ms, last_ms];
+    // No day starts at -1.
+    let cut = |at_ms: i64| if day_of(at_ms) == at_ms { -1 } else { day_of(at_ms) };
+    let mut values = values![subject, meter, from_ms, to_ms, step_ms, cut(from_ms), cut(to_ms)];
+    values.extend(through.map(Value::from));
     let mut sums = Sums { from_ms, to_ms, by, found: BTreeMap::new() };
-    for row in database.fetch_all(&SUMS, values).await? {
+    for row in database.fetch_all(statement, values).await? {
         sums.add(&row)?;
     }
     Ok(sums.finish())
 }
 
-/// The days that the borders of a range cut. No day starts at -1.
-fn cut_days(from_ms: i64, to_ms: i64) -> (i64, i64) {
-    let cut = |at_ms: i64| if day_of(at_ms) == at_ms { -1 } else { day_of(at_ms) };
-    (cut(from_ms), cut(to_ms))
-}
+/// Subject, meter, labels and start.
+type Key = (String, String, String, i64);
 
 struct Sums {
     from_ms: i64,
     to_ms: i64,
     by: Period,
-    found: BTreeMap<(String, String, i64), (i64, Units)>,
+    found: BTreeMap<Key, (i64, Units)>,
 }
 
 impl Sums {
     fn add(&mut self, row: &Row) -> Result<(), StoreError> {
-        let (kind, start_ms) = (row.text(0)?, row.int(3)?);
-        let units = Units { taken: row.int(4)?, freed: row.int(5)? };
-        let (meter, labels) = (row.text(1)?, row.text(2)?);
+        let (kind, start_ms) = (row.text(1)?, row.int(4)?);
+        let units = Units { taken: row.int(5)?, freed: row.int(6)? };
+        let key = (row.text(0)?, row.text(2)?, row.text(3)?, start_ms);
         match kind.as_str() {
-            "hours" if self.by == Period::Hour => {
-                self.count(meter, labels, (start_ms, start_ms + HOUR_MS), units);
-            }
-            "hours" | "days" => self.count(meter, labels, (start_ms, start_ms + DAY_MS), units),
+            "hours" if self.by == Period::Hour => self.count(key, start_ms + HOUR_MS, units),
+            "hours" | "days" => self.count(key, start_ms + DAY_MS, units),
             "cut" => {
-                let hours = Hours::read(start_ms, &row.text(6)?)?;
-                let units =
-                    hours.between(self.from_ms, self.to_ms).map(|(_, units)| units).reduce(Units::plus);
-                if let Some(units) = units {
-                    self.count(meter, labels, (start_ms, start_ms + DAY_MS), units);
+                let hours = Hours::read(start_ms, &row.text(7)?)?;
+                for (hour_ms, units) in hours.between(self.from_ms, self.to_ms) {
+                    let (subject, meter, labels, _) = key.clone();
+                    match self.by {
+                        Period::Hour => {
+                            self.count((subject, meter, labels, hour_ms), hour_ms + HOUR_MS, units);
+                        }
+                        _ => self.count((subject, meter, labels, start_ms), start_ms + DAY_MS, units),
+                    }
                 }
             }
-            _ => self.count(meter, labels, month_of(start_ms), units),
+            _ => self.count(key, month_of(start_ms).1, units),
         }
         Ok(())
     }
 
-    fn count(&mut self, meter: String, labels: String, entry: (i64, i64), units: Units) {
+    fn count(&mut self, (subject, meter, labels, start_ms): Key, end_ms: i64, units: Units) {
         let (start_ms, end_ms) = match self.by {
-            Period::Hour | Period::Day => entry,
-            Period::Month => month_of(entry.0),
+            Period::Hour | Period::Day => (start_ms, end_ms),
+            Period::Month => month_of(start_ms),
             Period::Total => (self.from_ms, self.to_ms),
         };
-        let (_, sum) = self.found.entry((meter, labels, start_ms)).or_insert((end_ms, Units::default()));
+        let entry = self.found.entry((subject, meter, labels, start_ms));
+        // The first of a month may be there as a day, and as the month that it became.
+        let (end, sum) = entry.or_insert((end_ms, Units::default()));
+        *end = end_ms.max(*end);
         *sum = sum.plus(units);
     }
 
-    fn finish(self) -> Vec<UsageSum> {
-        let sum = |((meter, labels, start_ms), (end_ms, units)): ((String, String, i64), (i64, Units))| {
+    fn finish(self) -> Vec<(String, UsageSum)> {
+        let sum = |((subject, meter, labels, start_ms), (end_ms, units)): (Key, (i64, Units))| {
             let Units { taken, freed } = units;
-            UsageSum { meter, labels, start_ms, end_ms, taken, freed }
+            (subject, UsageSum { meter, labels, start_ms, end_ms, taken, freed })
         };
         self.found.into_iter().map(sum).collect()
     }
