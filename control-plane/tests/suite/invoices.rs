@@ -214,7 +214,8 @@ async fn numbers_have_no_gaps_however_many_close_at_once() {
         served.clock.pass(31 * DAY);
         let close = async |subject: &str| {
             let path = format!("/v1/subjects/{subject}/invoices");
-            served.send(Method::POST, &path, Some(json!({}))).await.0.as_u16()
+            let march = json!({"from": "2027-03-01T00:00:00Z", "to": "2027-04-01T00:00:00Z"});
+            served.send(Method::POST, &path, Some(march)).await.0.as_u16()
         };
         // Twice each: the second finds it closed, or is told to come again.
         let statuses = tokio::join!(
