@@ -32,6 +32,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Command::Capacity(capacity) => cli::capacity::run(capacity).await?,
             Command::Grant(grant) => cli::grant::run(grant).await?,
             Command::Subject(subject) => cli::subject::run(subject).await?,
+            Command::Invoice(invoice) => cli::invoice::run(invoice).await?,
             Command::Usage(usage) => cli::usage::run(usage).await?,
             Command::Events(events) => cli::events::run(events).await?,
             Command::Explain(explain) => cli::explain::run(explain).await?,

@@ -12,6 +12,7 @@ mod events;
 mod explain;
 mod extract;
 mod grants;
+mod invoices;
 mod lifecycle;
 mod observe;
 mod operations;
@@ -58,6 +59,7 @@ pub use state::Api;
         (name = "policy", description = "The policy: versions, rollback, tiers"),
         (name = "subscriptions", description = "What subjects have bought"),
         (name = "subjects", description = "What subjects have and used"),
+        (name = "invoices", description = "What subjects are charged"),
         (name = "usage", description = "The ledger: recording, correcting and exporting usage"),
         (name = "tokens", description = "Who may use this API"),
         (name = "audit", description = "Who changed what"),
@@ -163,6 +165,10 @@ fn small() -> OpenApiRouter<Api> {
         .routes(routes!(bypass::show, bypass::set, bypass::clear))
         .routes(routes!(capacity::show, capacity::set))
         .routes(routes!(audit::list))
+        .routes(routes!(invoices::list))
+        .routes(routes!(invoices::show))
+        .routes(routes!(invoices::close))
+        .routes(routes!(invoices::preview))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .routes(routes!(event_endpoints::list, event_endpoints::create))

@@ -93,6 +93,11 @@ kinds! {
     GrantMissing NOT_FOUND "grant-missing" "The subject has no such grant";
     GrantConflict CONFLICT "grant-conflict" "Another grant has this id";
     GrantInvalid UNPROCESSABLE_ENTITY "grant-invalid" "Such a grant cannot be given";
+    InvoiceMissing NOT_FOUND "invoice-missing" "There is no such invoice";
+    NoPrices CONFLICT "no-prices" "A policy with prices must be applied first";
+    InvoiceOverlap CONFLICT "invoice-overlap" "A part of the time is in an invoice already";
+    PeriodOpen CONFLICT "period-open" "The time is not over";
+    AmountTooLarge UNPROCESSABLE_ENTITY "amount-too-large" "The amount cannot be told";
     IdempotencyConflict CONFLICT "idempotency-conflict" "The key names something else already";
     UsageInvalid UNPROCESSABLE_ENTITY "usage-invalid" "Such usage cannot be recorded";
 }
@@ -232,6 +237,10 @@ fn invalid_kind(rule: Invalid) -> ProblemKind {
         Invalid::Action => ProblemKind::ActionRefused,
         Invalid::Grant => ProblemKind::GrantInvalid,
         Invalid::GrantConflict => ProblemKind::GrantConflict,
+        Invalid::NoPrices => ProblemKind::NoPrices,
+        Invalid::InvoiceOverlap => ProblemKind::InvoiceOverlap,
+        Invalid::PeriodOpen => ProblemKind::PeriodOpen,
+        Invalid::AmountTooLarge => ProblemKind::AmountTooLarge,
         Invalid::Usage => ProblemKind::UsageInvalid,
         Invalid::EventEndpoint => ProblemKind::EventEndpointInvalid,
         Invalid::Webhook => ProblemKind::WebhookInvalid,
@@ -251,6 +260,7 @@ fn not_found_kind(what: NotFound) -> ProblemKind {
         NotFound::EventEndpoint => ProblemKind::EventEndpointMissing,
         NotFound::Event => ProblemKind::EventMissing,
         NotFound::Webhook => ProblemKind::WebhookMissing,
+        NotFound::Invoice => ProblemKind::InvoiceMissing,
     }
 }
 
@@ -267,6 +277,7 @@ fn not_found_detail(what: NotFound) -> &'static str {
         NotFound::Webhook => "GET /v1/webhooks lists the webhooks there are.",
         NotFound::Issuer => "Name an issuer of the policy in force whose keys come from a `url`.",
         NotFound::Grant => "GET /v1/subjects/{subject}/grants lists the grants there are.",
+        NotFound::Invoice => "GET /v1/invoices lists the closed ones.",
     }
 }
 

@@ -83,6 +83,12 @@ impl Client {
         }
     }
 
+    /// Sends a request whose answer is no JSON; answers its text, or why not.
+    pub async fn text(&self, request: RequestBuilder) -> Result<String, CliError> {
+        let answer = self.open(request).await?;
+        answer.text().await.map_err(|source| self.unreachable(source))
+    }
+
     /// Sends a request whose answer is a stream, and takes as long as it takes; answers it once it begins well.
     pub async fn open(&self, request: RequestBuilder) -> Result<reqwest::Response, CliError> {
         let request = request.timeout(STREAM_TIMEOUT);

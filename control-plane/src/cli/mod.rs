@@ -8,6 +8,7 @@ mod error;
 pub mod events;
 pub mod explain;
 pub mod grant;
+pub mod invoice;
 mod output;
 pub mod policy;
 pub mod serve;
@@ -47,6 +48,8 @@ pub enum Command {
     Grant(grant::GrantArguments),
     /// Show what a subject has at this moment: its tier and how its limits stand.
     Subject(subject::SubjectArguments),
+    /// Preview and close what subjects are charged, and look at it.
+    Invoice(invoice::InvoiceArguments),
     /// Show, record, correct and export what subjects used.
     Usage(usage::UsageArguments),
     /// Tell other systems what happens, and look at what became of it.

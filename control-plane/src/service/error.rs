@@ -63,6 +63,10 @@ pub enum Invalid {
     Action,
     Grant,
     GrantConflict,
+    NoPrices,
+    InvoiceOverlap,
+    PeriodOpen,
+    AmountTooLarge,
     Usage,
     EventEndpoint,
     Webhook,
@@ -93,6 +97,8 @@ pub enum NotFound {
     Event,
     /// A webhook.
     Webhook,
+    /// A closed invoice.
+    Invoice,
 }
 
 impl std::fmt::Display for NotFound {
@@ -109,6 +115,7 @@ impl std::fmt::Display for NotFound {
             Self::EventEndpoint => "endpoint of events",
             Self::Event => "event",
             Self::Webhook => "webhook",
+            Self::Invoice => "invoice",
         })
     }
 }

@@ -12,6 +12,8 @@ mod error;
 pub mod event_deliveries;
 pub mod event_endpoints;
 pub mod events;
+pub mod history;
+pub mod invoices;
 pub mod issuer_keys;
 pub mod payments;
 pub mod policies;

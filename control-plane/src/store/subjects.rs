@@ -207,7 +207,7 @@ pub async fn write_books(tx: &mut Tx<'_>, books: &[BookWrite<'_>], now_ms: i64) 
     tx.execute(&WRITE_BOOKS, values![json_rows(&rows)?, now_ms]).await.map(drop)
 }
 
-/// Writes a subscription, or its absence. The subject is locked.
+/// Writes a subscription, or its absence, and what it became into its history. The subject is locked.
 pub async fn write_subscription(
     tx: &mut Tx<'_>,
     subject: &str,
@@ -220,7 +220,8 @@ pub async fn write_subscription(
     let state = subscription.map(|subscription| state_text(subscription.state)).transpose()?;
     let next_ms = subscription.and_then(|subscription| subscription.next_notice_ms(now_ms));
     let values = values![subject, text.as_deref(), tier, state.as_deref(), next_ms, revision, now_ms];
-    tx.execute(&WRITE_SUBSCRIPTION, values).await.map(drop)
+    tx.execute(&WRITE_SUBSCRIPTION, values).await?;
+    super::history::append(tx, subject, revision, subscription, now_ms).await
 }
 
 /// Writes a bypass, or its absence. The subject is locked.

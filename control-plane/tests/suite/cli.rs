@@ -289,5 +289,37 @@ async fn usage_is_recorded_corrected_and_exported() {
     assert!(said.contains("cannot write /no/such/directory/file"), "{said}");
     let said = bad(&served, &["usage"]).await;
     assert!(said.contains("<SUBJECT>"), "{said}");
+}
+
+#[tokio::test]
+async fn invoices_are_previewed_closed_shown_and_listed() {
+    let test = TestDatabase::sqlite();
+    let served = Served::start(&test.url).await;
+    let directory = TempDir::new().unwrap();
+    let priced = POLICY
+        .replace("tiers:\n", "billing: {currency: XOF}\ntiers:\n")
+        .replace("  pro:\n", "  pro:\n    title: PRO\n    prices: [{flat: 7000}]\n");
+    good(&served, &["policy", "apply", &write(&directory, "policy.yaml", &priced)]).await;
+    good(&served, &["subscription", "set", "org:acme", "--tier", "pro"]).await;
+    let said = good(&served, &["invoice", "preview", "org:acme"]).await;
+    assert!(
+        said.contains("A preview of org:acme from 2027-03-01") && said.contains("Total: 7,000 XOF"),
+        "{said}"
+    );
+    assert!(
+        bad(&served, &["invoice", "close", "org:acme", "--from", "2027-03-01T00:00:00Z"])
+            .await
+            .contains("(period-open)")
+    );
+    served.clock.pass(31 * 24 * 3_600_000);
+    let said = good(&served, &["invoice", "close", "org:acme"]).await;
+    assert!(said.contains("Invoice 1 of org:acme") && said.contains("7,000 XOF per month"), "{said}");
+    assert!(good(&served, &["invoice", "list", "--subject", "org:acme"]).await.contains("7,000 XOF"));
+    let csv = good(&served, &["invoice", "show", "1", "--format", "csv"]).await;
+    assert!(csv.contains("7000,7000,XOF"), "{csv}");
+    assert!(
+        good(&served, &["invoice", "show", "1", "--format", "html"]).await.starts_with("<!doctype html>")
+    );
+    assert!(bad(&served, &["invoice", "show", "2", "--format", "html"]).await.contains("(invoice-missing)"));
     served.stop().await;
 }

@@ -12,6 +12,7 @@ mod edges;
 mod events;
 mod explain;
 mod histories;
+mod invoices;
 mod jwks;
 mod kinds;
 mod ledger;

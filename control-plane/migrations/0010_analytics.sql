@@ -1,0 +1,38 @@
+-- What subscriptions were, and what became of them by day. One text for SQLite and PostgreSQL, as in 0001.
+
+-- What a subject's subscription became, with each write of it, in the same transaction. Rows are added and never touched
+-- again.
+CREATE TABLE subscription_history (
+    subject TEXT NOT NULL,
+    -- The subject's `subscription_revision` that the write made: rises, with gaps.
+    seq BIGINT NOT NULL,
+    -- Never less than that of the row before, whatever the clock did.
+    at_ms BIGINT NOT NULL,
+    -- policy::subscription::Subscription, JSON; nothing: it was deleted.
+    subscription TEXT,
+    -- What held at `at_ms`: the tier, and policy::subscription::EffectiveState; nothing where there was no subscription.
+    tier TEXT,
+    state TEXT,
+    PRIMARY KEY (subject, seq)
+);
+CREATE INDEX subscription_history_by_time ON subscription_history (at_ms);
+
+-- What was bought before there was a history: known since its row was last written.
+INSERT INTO subscription_history (subject, seq, at_ms, subscription, tier, state)
+SELECT subject, subscription_revision, updated_ms, subscription, subscription_tier, subscription_state
+FROM subjects WHERE subscription IS NOT NULL;
+
+-- How many subscriptions went from one tier and state to another in a UTC day: at the moment when it held, not when it was
+-- written. `''`: no subscription. What there is at the end of a day is the sum of all moves until then.
+CREATE TABLE subscription_moves (
+    day_ms BIGINT NOT NULL,
+    from_tier TEXT NOT NULL,
+    from_state TEXT NOT NULL,
+    to_tier TEXT NOT NULL,
+    to_state TEXT NOT NULL,
+    count BIGINT NOT NULL,
+    PRIMARY KEY (day_ms, from_tier, from_state, to_tier, to_state)
+);
+INSERT INTO subscription_moves (day_ms, from_tier, from_state, to_tier, to_state, count)
+SELECT at_ms - at_ms % 86400000, '', '', tier, state, COUNT(*)
+FROM subscription_history GROUP BY at_ms - at_ms % 86400000, tier, state;
