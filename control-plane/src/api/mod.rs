@@ -5,6 +5,7 @@ mod audit;
 mod auth;
 mod bypass;
 mod capacity;
+mod described;
 mod edge;
 mod explain;
 mod extract;
@@ -25,9 +26,8 @@ use axum::http::{Method, Uri};
 use axum::middleware;
 use tollgate_policy::document::DOCUMENT_BYTES_MAX;
 use utoipa::OpenApi as _;
-use utoipa::openapi::path::Operation;
+use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -74,7 +74,7 @@ pub fn openapi(api: &Api) -> OpenApi {
         let has_token = path.starts_with("/v1/") || path.starts_with("/edge/");
         let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
         for operation in operations.into_iter().flatten() {
-            add_problems(operation, has_token);
+            described::complete(operation, has_token);
         }
     }
     openapi
@@ -146,33 +146,4 @@ async fn unknown_method(method: Method, uri: Uri) -> Problem {
     let detail =
         format!("{} does not have the method {method}. GET /openapi.json lists what it has.", uri.path());
     Problem::new(ProblemKind::MethodUnknown, detail)
-}
-
-/// Problems that every operation can answer, so that none has to name them.
-fn add_problems(operation: &mut Operation, has_token: bool) {
-    let mut statuses = vec![405_u16, 500, 503];
-    if has_token {
-        statuses.extend([400, 401, 403]);
-    }
-    if operation.request_body.is_some() {
-        statuses.extend([413, 415, 422]);
-    }
-    for status in statuses {
-        let codes: Vec<&str> = ProblemKind::ALL
-            .iter()
-            .filter(|kind| kind.status().as_u16() == status)
-            .map(|kind| kind.code())
-            .collect();
-        let schema = RefOr::Ref(Ref::from_schema_name("ProblemBody"));
-        let content = ContentBuilder::new().schema(Some(schema)).build();
-        let response = ResponseBuilder::new()
-            .description(format!("A problem; its code is one of {}", codes.join(", ")))
-            .content("application/problem+json", content)
-            .build();
-        operation.responses.responses.entry(status.to_string()).or_insert(RefOr::T(response));
-    }
-    if has_token {
-        let requirement = utoipa::openapi::SecurityRequirement::new("token", Vec::<String>::new());
-        operation.security.get_or_insert_default().push(requirement);
-    }
 }
