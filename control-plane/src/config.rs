@@ -47,6 +47,9 @@ pub const THINGS_BODY_BYTES_MAX: usize = 2 << 20;
 /// JSON's escapes.
 pub const EXPLAIN_BODY_BYTES_MAX: usize = 2 << 20;
 
+/// Largest body of an import of users: 1,000 of them with archives of a kilobyte.
+pub const IMPORT_BODY_BYTES_MAX: usize = 4 << 20;
+
 /// Largest body of any other request but a policy's.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
 

@@ -1,6 +1,7 @@
 //! The HTTP interface: REST for people and programs under `/v1`, the edges' under `/edge/v1`. Endpoints translate, and
 //! decide nothing: a request into a call of the service, its answer into JSON, its error into a problem.
 
+mod archives;
 mod audit;
 mod auth;
 mod bypass;
@@ -9,6 +10,7 @@ mod described;
 mod edge;
 mod explain;
 mod extract;
+mod import;
 mod observe;
 mod operations;
 mod policy;
@@ -31,7 +33,9 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::config::{BODY_BYTES_MAX, EXPLAIN_BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX, THINGS_BODY_BYTES_MAX};
+use crate::config::{
+    BODY_BYTES_MAX, EXPLAIN_BODY_BYTES_MAX, IMPORT_BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX, THINGS_BODY_BYTES_MAX,
+};
 use problem::{Problem, ProblemKind};
 pub use state::Api;
 
@@ -47,6 +51,7 @@ pub use state::Api;
         (name = "policy", description = "The policy: versions, rollback, tiers"),
         (name = "subscriptions", description = "What subjects have bought"),
         (name = "subjects", description = "What subjects have and used"),
+        (name = "moving", description = "Users of another system, and what they had there"),
         (name = "tokens", description = "Who may use this API"),
         (name = "audit", description = "Who changed what"),
         (name = "edge", description = "For Tollgate's filter in Envoy"),
@@ -97,6 +102,11 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
                 .routes(routes!(explain::explain))
                 .layer(DefaultBodyLimit::max(EXPLAIN_BODY_BYTES_MAX)),
         )
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(import::import))
+                .layer(DefaultBodyLimit::max(IMPORT_BODY_BYTES_MAX)),
+        )
         .merge(small())
         .route_layer(middleware::from_fn_with_state(api.clone(), auth::admin));
     let edge = OpenApiRouter::new()
@@ -132,6 +142,9 @@ fn small() -> OpenApiRouter<Api> {
         .routes(routes!(audit::list))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
+        .routes(routes!(archives::list))
+        .routes(routes!(archives::show))
+        .routes(routes!(archives::restore))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
 }
 

@@ -81,6 +81,10 @@ kinds! {
     Internal INTERNAL_SERVER_ERROR "internal" "Something is wrong with the control plane";
     DatabaseUnavailable SERVICE_UNAVAILABLE "database-unavailable" "The database does not answer";
     Busy SERVICE_UNAVAILABLE "busy" "The control plane is too busy";
+    ImportInvalid UNPROCESSABLE_ENTITY "import-invalid" "Such rows cannot be imported";
+    ArchiveMissing NOT_FOUND "archive-missing" "The subject has no such archive";
+    ArchiveInvalid UNPROCESSABLE_ENTITY "archive-invalid" "This cannot be an archive";
+    ArchiveRestored CONFLICT "archive-restored" "The archive was given back already";
 }
 
 /// After how many seconds a client may try again where the problem may have passed by then.
@@ -180,7 +184,8 @@ impl From<ServiceError> for Problem {
     }
 }
 
-fn invalid_kind(rule: Invalid) -> ProblemKind {
+/// The kind of a broken rule.
+pub fn invalid_kind(rule: Invalid) -> ProblemKind {
     match rule {
         Invalid::WireVersion => ProblemKind::WireVersion,
         Invalid::Session => ProblemKind::SessionMalformed,
@@ -198,6 +203,9 @@ fn invalid_kind(rule: Invalid) -> ProblemKind {
         Invalid::Explain => ProblemKind::ExplainInvalid,
         Invalid::Range => ProblemKind::RangeInvalid,
         Invalid::Token => ProblemKind::TokenUnmakeable,
+        Invalid::Import => ProblemKind::ImportInvalid,
+        Invalid::Archive => ProblemKind::ArchiveInvalid,
+        Invalid::ArchiveRestored => ProblemKind::ArchiveRestored,
     }
 }
 
@@ -210,6 +218,7 @@ fn not_found_kind(what: NotFound) -> ProblemKind {
         NotFound::Bypass => ProblemKind::BypassMissing,
         NotFound::Token => ProblemKind::TokenUnknown,
         NotFound::Issuer => ProblemKind::IssuerUnknown,
+        NotFound::Archive => ProblemKind::ArchiveMissing,
     }
 }
 
@@ -222,6 +231,7 @@ fn not_found_detail(what: NotFound) -> &'static str {
         NotFound::Bypass => "PUT /v1/subjects/{subject}/bypass grants one.",
         NotFound::Token => "GET /v1/tokens lists the tokens there are.",
         NotFound::Issuer => "Name an issuer of the policy in force whose keys come from a `url`.",
+        NotFound::Archive => "GET /v1/archives lists the archives there are.",
     }
 }
 

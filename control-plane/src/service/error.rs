@@ -57,6 +57,9 @@ pub enum Invalid {
     Explain,
     Range,
     Token,
+    Import,
+    Archive,
+    ArchiveRestored,
 }
 
 /// A thing that can be missing.
@@ -76,6 +79,8 @@ pub enum NotFound {
     Token,
     /// An issuer with an address for its keys.
     Issuer,
+    /// A subject's archive.
+    Archive,
 }
 
 impl std::fmt::Display for NotFound {
@@ -88,6 +93,7 @@ impl std::fmt::Display for NotFound {
             Self::Bypass => "bypass",
             Self::Token => "token",
             Self::Issuer => "issuer",
+            Self::Archive => "archive",
         })
     }
 }

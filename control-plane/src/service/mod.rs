@@ -1,11 +1,13 @@
 //! What the control plane does: everything between an HTTP request and the store. Knows neither HTTP nor SQL.
 
+pub mod archives;
 pub mod bypass;
 pub mod capacity;
 mod entitled;
 mod error;
 pub mod explain;
 pub mod happenings;
+pub mod import;
 pub mod in_force;
 pub mod jwks;
 pub mod members;

@@ -254,6 +254,22 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Begins a part of the transaction that can be undone alone. Not after an error of the database.
+    pub async fn begin_part(&mut self) -> Result<(), StoreError> {
+        static BEGIN: Statement = Statement::new("SAVEPOINT part");
+        self.execute(&BEGIN, Vec::new()).await.map(drop)
+    }
+
+    /// Ends the part: keeps it or undoes it.
+    pub async fn end_part(&mut self, keep: bool) -> Result<(), StoreError> {
+        static UNDO: Statement = Statement::new("ROLLBACK TO SAVEPOINT part");
+        static END: Statement = Statement::new("RELEASE SAVEPOINT part");
+        if !keep {
+            self.execute(&UNDO, Vec::new()).await?;
+        }
+        self.execute(&END, Vec::new()).await.map(drop)
+    }
+
     /// Whether rows must be made before they can be locked: where several transactions write at a time.
     pub(super) fn has_many_writers(&self) -> bool {
         matches!(self.inner, Inner::Postgres(_))

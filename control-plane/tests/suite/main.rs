@@ -12,6 +12,7 @@ mod explain;
 mod histories;
 mod jwks;
 mod kinds;
+mod moving;
 mod store;
 mod support;
 mod things;
