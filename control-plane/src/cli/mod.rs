@@ -1,11 +1,13 @@
 //! The command line. Each command is a file; what they share is the client of the REST interface and how errors are
 //! said to people.
 
+pub mod archive;
 pub mod bypass;
 pub mod capacity;
 mod client;
 mod error;
 pub mod explain;
+pub mod import;
 mod output;
 pub mod policy;
 pub mod serve;
@@ -44,6 +46,10 @@ pub enum Command {
     Usage(subject::UsageArguments),
     /// Explain what an edge would do with a request, and why.
     Explain(explain::ExplainArguments),
+    /// Import users of another system.
+    Import(Box<import::ImportArguments>),
+    /// Look at what subjects had before they moved here, and give it back.
+    Archive(archive::ArchiveArguments),
     /// Sign tokens, as an issuer of your own would: for tests and demonstrations.
     Token(token::TokenArguments),
 }

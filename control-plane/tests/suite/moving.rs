@@ -3,8 +3,10 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use super::support::{START_MS, Served, on_each_database};
+use super::cli::{bad, good, write};
+use super::support::{START_MS, Served, TestDatabase, on_each_database};
 
 async fn import(served: &Served, options: Value, rows: Value) -> Value {
     let mut body = json!({ "rows": rows });
@@ -206,4 +208,57 @@ async fn a_thousand_rows_are_imported_at_once_and_no_more() {
         served.stop().await;
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_users_of_a_file_are_imported_by_a_command() {
+    let test = TestDatabase::sqlite();
+    let served = Served::start_with_policy(&test.url).await;
+    let directory = TempDir::new().unwrap();
+    let users: serde_json::Map<String, Value> = (0..1_200)
+        .map(|number| (format!("u{number}"), json!({"password": "hunter2", "isAdmin": number == 0})))
+        .collect();
+    let file = write(&directory, "users.json", &Value::Object(users).to_string());
+    let said = good(&served, &["import", &file, "--tier", "pro", "--dry-run"]).await;
+    assert!(said.contains("Nothing was changed") && said.contains("created        1200"), "{said}");
+    assert!(good(&served, &["import", &file, "--tier", "pro"]).await.contains("created        1200"));
+    assert!(good(&served, &["import", &file, "--tier", "pro"]).await.contains("unchanged      1200"));
+    assert_eq!(served.get("/v1/subscriptions/user:u1199").await["tier"], "pro");
+    let text = served.send(Method::GET, "/v1/audit?limit=500", None).await.1.to_string();
+    assert!(!text.contains("hunter2"), "what nothing names is not sent");
+
+    let csv = "id,plan,subscription_status,subscription_expires_at,credit_balance\n\
+               ann,premium,active,2027-09-01,12.50\n\
+               bob,,free,,3\n\
+               eve,gold,active,,\n\
+               ann,premium,active,,\n";
+    let file = write(&directory, "users.csv", csv);
+    let arguments = [
+        "import",
+        &file,
+        "--map=subject=id",
+        "--map=tier=plan",
+        "--map=state=subscription_status",
+        "--map=expires=subscription_expires_at",
+        "--value=tier:premium=pro",
+        "--archive=credit_balance",
+    ];
+    let said = bad(&served, &arguments).await;
+    assert!(said.contains("2 rows were not imported"), "{said}");
+    let ann = served.get("/v1/subscriptions/user:ann").await;
+    assert_eq!(
+        (&ann["tier"], &ann["expires_at_ms"]),
+        (&json!("pro"), &json!(1_819_756_800_000_i64)),
+        "{ann}"
+    );
+    let said = good(&served, &["archive", "list", "--kind", "credit_balance"]).await;
+    assert!(said.contains("user:ann") && said.contains("12.50") && said.contains("user:bob"), "{said}");
+    assert!(good(&served, &["archive", "restore", "user:bob", "credit_balance"]).await.contains("had 3 of"));
+    let said = bad(&served, &["archive", "restore", "user:bob", "credit_balance"]).await;
+    assert!(said.contains("archive-restored"), "{said}");
+
+    assert!(bad(&served, &["import", &file]).await.contains("say which tier they get"));
+    let file = write(&directory, "users.txt", csv);
+    assert!(bad(&served, &["import", &file, "--tier", "pro"]).await.contains("--format json, jsonl or csv"));
+    served.stop().await;
 }
