@@ -33,6 +33,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Command::Subject(subject) => cli::subject::run(subject).await?,
             Command::Usage(usage) => cli::subject::run_usage(usage).await?,
             Command::Explain(explain) => cli::explain::run(explain).await?,
+            Command::Export(export) => cli::database::export(export).await?,
+            Command::Database(database) => cli::database::run(database).await?,
             Command::Import(import) => cli::import::run(*import).await?,
             Command::Archive(archive) => cli::archive::run(archive).await?,
             Command::Token(token) => cli::token::run(&token)?,

@@ -148,7 +148,7 @@ impl From<StoreError> for Problem {
                 let detail = "The database is locked or away; nothing was changed. Try again in a moment.";
                 Self::new(ProblemKind::DatabaseUnavailable, detail)
             }
-            StoreError::Corrupt { .. } => {
+            StoreError::Corrupt { .. } | StoreError::Backup { .. } => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "the database holds something unexpected"

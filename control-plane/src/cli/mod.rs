@@ -5,6 +5,7 @@ pub mod archive;
 pub mod bypass;
 pub mod capacity;
 mod client;
+pub mod database;
 mod error;
 pub mod explain;
 pub mod import;
@@ -46,7 +47,11 @@ pub enum Command {
     Usage(subject::UsageArguments),
     /// Explain what an edge would do with a request, and why.
     Explain(explain::ExplainArguments),
-    /// Import users of another system.
+    /// Write everything that the database holds as JSON Lines.
+    Export(database::ExportArguments),
+    /// Look after the database: versions of its tables, backups.
+    Database(database::DatabaseArguments),
+    /// Import users of another system, or everything that an export wrote.
     Import(Box<import::ImportArguments>),
     /// Look at what subjects had before they moved here, and give it back.
     Archive(archive::ArchiveArguments),

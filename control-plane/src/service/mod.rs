@@ -5,6 +5,7 @@ pub mod bypass;
 pub mod capacity;
 mod entitled;
 mod error;
+pub mod everything;
 pub mod explain;
 pub mod happenings;
 pub mod import;

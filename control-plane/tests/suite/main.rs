@@ -15,6 +15,7 @@ mod kinds;
 mod moving;
 mod store;
 mod support;
+mod tables;
 mod things;
 mod upgrade;
 mod watch;

@@ -13,6 +13,7 @@ use serde_json::{Value as Json, json};
 
 use super::CliError;
 use super::client::{Client, ClientArguments};
+use super::database::DatabaseUrl;
 use super::output::{cell, items, print, print_json, table};
 use mapping::Mapping;
 use source::Format;
@@ -35,6 +36,11 @@ pub struct ImportArguments {
     /// How it is written. Default: as its name says.
     #[arg(long, value_enum)]
     format: Option<Format>,
+    /// Load everything that `tollgate export` wrote into an empty database (--database-url), instead of users.
+    #[arg(long, conflicts_with_all = ["tier", "fields", "archives", "dry_run", "replace", "format"])]
+    everything: bool,
+    #[command(flatten)]
+    database: DatabaseUrl,
     #[command(flatten)]
     mapping: Mapping,
     /// Only tell what would be done.
@@ -49,6 +55,9 @@ pub struct ImportArguments {
 
 /// Imports users.
 pub async fn run(arguments: ImportArguments) -> Result<(), CliError> {
+    if arguments.everything {
+        return super::database::load(&arguments.file, &arguments.database).await;
+    }
     let (file, mapping) = (&arguments.file, &arguments.mapping);
     if mapping.tier.is_none() && mapping.fields.is_empty() && mapping.archives.is_empty() {
         return Err(CliError::Usage(

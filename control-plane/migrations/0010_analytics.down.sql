@@ -1,0 +1,3 @@
+-- Lost: the history of subscriptions.
+DROP TABLE subscription_moves;
+DROP TABLE subscription_history;
