@@ -18,6 +18,9 @@ use crate::{build, workspace};
 const ADMIN_TOKEN: &str = "fuzz-token-of-admins";
 const EDGE_TOKEN: &str = "fuzz-token-of-edges";
 
+/// The secret of the issuer in `policy.yaml`.
+const ISSUER_KEY: &str = "secret-of-32-bytes-for-the-tests!!";
+
 const START_WAIT: Duration = Duration::from_secs(30);
 
 /// Sends it all to a control plane on SQLite, and fails when an answer is not described.
@@ -33,6 +36,7 @@ pub fn run() -> Result<()> {
     let mut fuzz = Command::new(schemathesis);
     fuzz.arg("--config-file").arg(file("schemathesis.toml")).args(["--no-color", "run"]);
     fuzz.arg(format!("{}/openapi.json", plane.server));
+    fuzz.env("TOLLGATE_USER_TOKEN", plane.sign_user_token(&dir)?);
     fuzz.envs(plane.environment()).current_dir(dir.path());
     let ended = status(&mut fuzz)?;
     note(&format!("{:.0} s of requests", start.elapsed().as_secs_f64()));
@@ -82,13 +86,24 @@ impl Plane {
     fn fill(&self) -> Result<()> {
         let policy = file("policy.yaml").display().to_string();
         self.tollgate(&["policy", "apply", &policy])?;
-        let pro = |subject| self.tollgate(&["subscription", "set", subject, "--tier", "pro"]);
+        let pro = |subject| self.tollgate(&["subscription", "set", subject, "--tier", "pro"]).map(drop);
         ["user:alice", "org:acme"].into_iter().try_for_each(pro)
     }
 
-    fn tollgate(&self, arguments: &[&str]) -> Result<()> {
+    /// A token of the issuer in the policy: alice, who looks after acme.
+    fn sign_user_token(&self, dir: &Scratch) -> Result<String> {
+        let key = dir.path().join("issuer.key");
+        std::fs::write(&key, ISSUER_KEY)?;
+        let key = key.display().to_string();
+        let issuer = ["token", "--issuer", "https://id.fuzz.example", "--audience", "fuzz", "--kid", "k1"];
+        let user = ["--subject", "alice", "--claim", "org=acme", "--claim", "role=admin"];
+        let signed = self.tollgate(&[&issuer[..], &user, &["--alg", "HS256", "--key", &key]].concat())?;
+        Ok(signed.trim().to_owned())
+    }
+
+    fn tollgate(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new(workspace::tollgate());
-        output(command.args(arguments).envs(self.environment())).map(drop)
+        output(command.args(arguments).envs(self.environment()))
     }
 }
 
