@@ -199,6 +199,8 @@ fn keep(partial: &Path, path: impl Fn(&str) -> PathBuf) -> std::io::Result<Optio
         match std::fs::hard_link(partial, &name) {
             Ok(()) => return Ok(Some(name)),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            // There are file systems without links.
+            Err(_) if !name.exists() => return std::fs::rename(partial, &name).map(|()| Some(name)),
             Err(error) => return Err(error),
         }
     }
