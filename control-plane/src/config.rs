@@ -129,6 +129,9 @@ pub const WEBHOOKS_BATCH_BYTES_MAX: usize = 4 << 20;
 /// Largest file that says which payment providers there are.
 pub const PAYMENTS_FILE_BYTES_MAX: usize = 1 << 20;
 
+/// Largest body of an import of users: 1,000 of them with archives of a kilobyte.
+pub const IMPORT_BODY_BYTES_MAX: usize = 4 << 20;
+
 /// Largest body of any other request but a policy's.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
 

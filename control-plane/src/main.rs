@@ -36,6 +36,10 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Command::Usage(usage) => cli::usage::run(usage).await?,
             Command::Events(events) => cli::events::run(events).await?,
             Command::Explain(explain) => cli::explain::run(explain).await?,
+            Command::Export(export) => cli::database::export(export).await?,
+            Command::Database(database) => cli::database::run(database).await?,
+            Command::Import(import) => cli::import::run(*import).await?,
+            Command::Archive(archive) => cli::archive::run(archive).await?,
             Command::Token(token) => cli::token::run(&token)?,
             Command::Webhooks(webhooks) => cli::webhooks::run(webhooks).await?,
         }

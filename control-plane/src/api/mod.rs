@@ -1,17 +1,20 @@
 //! The HTTP interface: REST for people and programs under `/v1`, the edges' under `/edge/v1`. Endpoints translate, and
 //! decide nothing: a request into a call of the service, its answer into JSON, its error into a problem.
 
+mod archives;
 mod audit;
 mod auth;
 mod bypass;
 mod capacity;
 mod csv;
+mod described;
 mod edge;
 mod event_endpoints;
 mod events;
 mod explain;
 mod extract;
 mod grants;
+mod import;
 mod invoices;
 mod lifecycle;
 mod observe;
@@ -34,15 +37,14 @@ use axum::http::{Method, Uri};
 use axum::middleware;
 use tollgate_policy::document::DOCUMENT_BYTES_MAX;
 use utoipa::OpenApi as _;
-use utoipa::openapi::path::Operation;
+use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::config::{
-    BODY_BYTES_MAX, EXPLAIN_BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX, THINGS_BODY_BYTES_MAX, USAGE_BODY_BYTES_MAX,
-    WEBHOOK_BODY_BYTES_MAX,
+    BODY_BYTES_MAX, EXPLAIN_BODY_BYTES_MAX, IMPORT_BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX,
+    THINGS_BODY_BYTES_MAX, USAGE_BODY_BYTES_MAX, WEBHOOK_BODY_BYTES_MAX,
 };
 use problem::{Problem, ProblemKind};
 pub use state::Api;
@@ -61,6 +63,7 @@ pub use state::Api;
         (name = "subjects", description = "What subjects have and used"),
         (name = "invoices", description = "What subjects are charged"),
         (name = "usage", description = "The ledger: recording, correcting and exporting usage"),
+        (name = "moving", description = "Users of another system, and what they had there"),
         (name = "tokens", description = "Who may use this API"),
         (name = "audit", description = "Who changed what"),
         (name = "events", description = "What other systems are told"),
@@ -90,7 +93,7 @@ pub fn openapi(api: &Api) -> OpenApi {
         let has_token = path.starts_with("/v1/") || path.starts_with("/edge/");
         let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
         for operation in operations.into_iter().flatten() {
-            add_problems(operation, has_token);
+            described::complete(operation, has_token);
         }
     }
     openapi
@@ -118,6 +121,11 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
             OpenApiRouter::new()
                 .routes(routes!(usage::record::record))
                 .layer(DefaultBodyLimit::max(USAGE_BODY_BYTES_MAX)),
+        )
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(import::import))
+                .layer(DefaultBodyLimit::max(IMPORT_BODY_BYTES_MAX)),
         )
         .merge(small())
         .route_layer(middleware::from_fn_with_state(api.clone(), auth::admin));
@@ -184,6 +192,9 @@ fn small() -> OpenApiRouter<Api> {
         .routes(routes!(webhooks::show))
         .routes(routes!(webhooks::replay))
         .routes(routes!(webhooks::link))
+        .routes(routes!(archives::list))
+        .routes(routes!(archives::show))
+        .routes(routes!(archives::restore))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
 }
 
@@ -198,33 +209,4 @@ async fn unknown_method(method: Method, uri: Uri) -> Problem {
     let detail =
         format!("{} does not have the method {method}. GET /openapi.json lists what it has.", uri.path());
     Problem::new(ProblemKind::MethodUnknown, detail)
-}
-
-/// Problems that every operation can answer, so that none has to name them.
-fn add_problems(operation: &mut Operation, has_token: bool) {
-    let mut statuses = vec![405_u16, 500, 503];
-    if has_token {
-        statuses.extend([400, 401, 403]);
-    }
-    if operation.request_body.is_some() {
-        statuses.extend([413, 415, 422]);
-    }
-    for status in statuses {
-        let codes: Vec<&str> = ProblemKind::ALL
-            .iter()
-            .filter(|kind| kind.status().as_u16() == status)
-            .map(|kind| kind.code())
-            .collect();
-        let schema = RefOr::Ref(Ref::from_schema_name("ProblemBody"));
-        let content = ContentBuilder::new().schema(Some(schema)).build();
-        let response = ResponseBuilder::new()
-            .description(format!("A problem; its code is one of {}", codes.join(", ")))
-            .content("application/problem+json", content)
-            .build();
-        operation.responses.responses.entry(status.to_string()).or_insert(RefOr::T(response));
-    }
-    if has_token {
-        let requirement = utoipa::openapi::SecurityRequirement::new("token", Vec::<String>::new());
-        operation.security.get_or_insert_default().push(requirement);
-    }
 }

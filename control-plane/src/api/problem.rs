@@ -100,6 +100,10 @@ kinds! {
     AmountTooLarge UNPROCESSABLE_ENTITY "amount-too-large" "The amount cannot be told";
     IdempotencyConflict CONFLICT "idempotency-conflict" "The key names something else already";
     UsageInvalid UNPROCESSABLE_ENTITY "usage-invalid" "Such usage cannot be recorded";
+    ImportInvalid UNPROCESSABLE_ENTITY "import-invalid" "Such rows cannot be imported";
+    ArchiveMissing NOT_FOUND "archive-missing" "The subject has no such archive";
+    ArchiveInvalid UNPROCESSABLE_ENTITY "archive-invalid" "This cannot be an archive";
+    ArchiveRestored CONFLICT "archive-restored" "The archive was given back already";
 }
 
 /// After how many seconds a client may try again where the problem may have passed by then.
@@ -163,7 +167,7 @@ impl From<StoreError> for Problem {
                 let detail = "The database is locked or away; nothing was changed. Try again in a moment.";
                 Self::new(ProblemKind::DatabaseUnavailable, detail)
             }
-            StoreError::Corrupt { .. } => {
+            StoreError::Corrupt { .. } | StoreError::Backup { .. } => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "the database holds something unexpected"
@@ -216,7 +220,8 @@ impl From<NotTaken> for Problem {
     }
 }
 
-fn invalid_kind(rule: Invalid) -> ProblemKind {
+/// The kind of a broken rule.
+pub fn invalid_kind(rule: Invalid) -> ProblemKind {
     match rule {
         Invalid::WireVersion => ProblemKind::WireVersion,
         Invalid::Session => ProblemKind::SessionMalformed,
@@ -244,6 +249,9 @@ fn invalid_kind(rule: Invalid) -> ProblemKind {
         Invalid::Usage => ProblemKind::UsageInvalid,
         Invalid::EventEndpoint => ProblemKind::EventEndpointInvalid,
         Invalid::Webhook => ProblemKind::WebhookInvalid,
+        Invalid::Import => ProblemKind::ImportInvalid,
+        Invalid::Archive => ProblemKind::ArchiveInvalid,
+        Invalid::ArchiveRestored => ProblemKind::ArchiveRestored,
     }
 }
 
@@ -261,6 +269,7 @@ fn not_found_kind(what: NotFound) -> ProblemKind {
         NotFound::Event => ProblemKind::EventMissing,
         NotFound::Webhook => ProblemKind::WebhookMissing,
         NotFound::Invoice => ProblemKind::InvoiceMissing,
+        NotFound::Archive => ProblemKind::ArchiveMissing,
     }
 }
 
@@ -278,6 +287,7 @@ fn not_found_detail(what: NotFound) -> &'static str {
         NotFound::Issuer => "Name an issuer of the policy in force whose keys come from a `url`.",
         NotFound::Grant => "GET /v1/subjects/{subject}/grants lists the grants there are.",
         NotFound::Invoice => "GET /v1/invoices lists the closed ones.",
+        NotFound::Archive => "GET /v1/archives lists the archives there are.",
     }
 }
 

@@ -1,13 +1,16 @@
 //! The command line. Each command is a file; what they share is the client of the REST interface and how errors are
 //! said to people.
 
+pub mod archive;
 pub mod bypass;
 pub mod capacity;
 mod client;
+pub mod database;
 mod error;
 pub mod events;
 pub mod explain;
 pub mod grant;
+pub mod import;
 pub mod invoice;
 mod output;
 pub mod policy;
@@ -56,6 +59,14 @@ pub enum Command {
     Events(events::EventsArguments),
     /// Explain what an edge would do with a request, and why.
     Explain(explain::ExplainArguments),
+    /// Write everything that the database holds as JSON Lines.
+    Export(database::ExportArguments),
+    /// Look after the database: versions of its tables, backups.
+    Database(database::DatabaseArguments),
+    /// Import users of another system, or everything that an export wrote.
+    Import(Box<import::ImportArguments>),
+    /// Look at what subjects had before they moved here, and give it back.
+    Archive(archive::ArchiveArguments),
     /// Sign tokens, as an issuer of your own would: for tests and demonstrations.
     Token(token::TokenArguments),
     /// Look at what payment providers told, and have it worked off again.

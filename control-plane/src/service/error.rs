@@ -70,6 +70,9 @@ pub enum Invalid {
     Usage,
     EventEndpoint,
     Webhook,
+    Import,
+    Archive,
+    ArchiveRestored,
 }
 
 /// A thing that can be missing.
@@ -99,6 +102,8 @@ pub enum NotFound {
     Webhook,
     /// A closed invoice.
     Invoice,
+    /// A subject's archive.
+    Archive,
 }
 
 impl std::fmt::Display for NotFound {
@@ -116,6 +121,7 @@ impl std::fmt::Display for NotFound {
             Self::Event => "event",
             Self::Webhook => "webhook",
             Self::Invoice => "invoice",
+            Self::Archive => "archive",
         })
     }
 }

@@ -1,14 +1,17 @@
 //! What the control plane does: everything between an HTTP request and the store. Knows neither HTTP nor SQL.
 
+pub mod archives;
 pub mod bypass;
 pub mod capacity;
 pub mod deliveries;
 mod entitled;
 mod error;
 pub mod event_endpoints;
+pub mod everything;
 pub mod explain;
 pub mod grants;
 pub mod happenings;
+pub mod import;
 pub mod in_force;
 pub mod invoices;
 pub mod jwks;

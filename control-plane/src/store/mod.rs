@@ -3,18 +3,22 @@
 //! One file for each table, each a few functions on a [`Tx`]. What a change means is the service's to say: nothing here
 //! decides, and nothing here knows HTTP.
 
+pub mod archives;
 pub mod audit;
 pub mod changes;
 pub mod configuration;
 mod database;
 pub mod denials;
+mod earlier;
 mod error;
 pub mod event_deliveries;
 pub mod event_endpoints;
 pub mod events;
+pub mod everything;
 pub mod history;
 pub mod invoices;
 pub mod issuer_keys;
+pub mod migrations;
 pub mod payments;
 pub mod policies;
 pub mod sessions;

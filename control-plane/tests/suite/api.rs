@@ -662,6 +662,10 @@ async fn the_description_has_every_route_and_every_status() {
         for (method, operation) in item.as_object().unwrap() {
             operations += 1;
             statuses.extend(operation["responses"].as_object().unwrap().keys().cloned());
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                let problem = &response["content"]["application/problem+json"];
+                assert_eq!(problem.is_object(), status.starts_with(['4', '5']), "{method} {path} {status}");
+            }
             let filled = path.replace("{subject}", "user:a").replace(['{', '}'], "");
             let request = served.request(
                 Method::from_bytes(method.to_uppercase().as_bytes()).unwrap(),

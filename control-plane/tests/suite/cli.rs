@@ -24,19 +24,19 @@ async fn run(served: &Served, arguments: &[&str]) -> (bool, String) {
     (output.status.success(), String::from_utf8(said).unwrap())
 }
 
-async fn good(served: &Served, arguments: &[&str]) -> String {
+pub async fn good(served: &Served, arguments: &[&str]) -> String {
     let (succeeded, said) = run(served, arguments).await;
     assert!(succeeded, "{arguments:?}: {said}");
     said
 }
 
-async fn bad(served: &Served, arguments: &[&str]) -> String {
+pub async fn bad(served: &Served, arguments: &[&str]) -> String {
     let (succeeded, said) = run(served, arguments).await;
     assert!(!succeeded, "{arguments:?}: {said}");
     said
 }
 
-fn write(directory: &TempDir, name: &str, text: &str) -> String {
+pub fn write(directory: &TempDir, name: &str, text: &str) -> String {
     let path = directory.path().join(name);
     std::fs::write(&path, text).unwrap();
     path.display().to_string()
