@@ -10,11 +10,12 @@ use crate::body::pointer::Pointer;
 use crate::charge;
 use crate::document::{
     Anonymous, Auth, Bodies, DenialTemplate, Denials, Enforcement, Fault, Limit, Maximum, OnControlPlaneLoss,
-    PolicyDocument, RouteRules, Scope, Tier, UNITS_MAX, validate,
+    PolicyDocument, RouteRules, Scope, UNITS_MAX, validate,
 };
 use crate::limit::{self, LimitKind};
 use crate::route::{Call, Conditions, Router, Template};
 use crate::status::StatusSet;
+use crate::subscription::{Effective, Subscription, effective_tier};
 
 pub use crate::charge::{Amount, CompiledCharge, Estimate, EstimateSource, IdSource};
 pub use crate::document::On;
@@ -57,6 +58,9 @@ pub struct CompiledPolicy {
     pub route_headers: Vec<Box<str>>,
     /// Whether some tier limits each member of an organisation.
     pub limits_members: bool,
+    /// What tiers were before, by the tier's name, with the moment (Unix ms) up to which subscriptions began that have it.
+    /// The oldest first.
+    earlier: BTreeMap<String, Vec<(i64, Arc<CompiledTier>)>>,
     router: Router,
 }
 
@@ -65,6 +69,8 @@ pub struct CompiledPolicy {
 pub struct CompiledTier {
     /// The tier's name.
     pub name: String,
+    /// Which of its versions: an index into the document's `earlier`, or their number, of the newest.
+    pub version: usize,
     /// The features that it has.
     pub features: BTreeSet<String>,
     /// The features separated by commas, sorted, for `x-tollgate-features`.
@@ -168,9 +174,18 @@ impl CompiledPolicy {
             names: document.meters.keys().map(String::as_str).collect(),
             on_control_plane_loss: document.on_control_plane_loss,
         };
-        let mut tiers = BTreeMap::new();
+        let (mut tiers, mut earlier) = (BTreeMap::new(), BTreeMap::new());
         for (name, tier) in &document.tiers {
-            tiers.insert(name.clone(), Arc::new(meters.tier(name, tier)?));
+            let newest = meters.tier(name, tier.earlier.len(), &tier.features, &tier.limits)?;
+            tiers.insert(name.clone(), Arc::new(newest));
+            let mut versions = Vec::with_capacity(tier.earlier.len());
+            for (version, before) in tier.earlier.iter().enumerate() {
+                let compiled = meters.tier(name, version, &before.features, &before.limits)?;
+                versions.push((before.subscribed_before_ms, Arc::new(compiled)));
+            }
+            if !versions.is_empty() {
+                earlier.insert(name.clone(), versions);
+            }
         }
         let mut router = Router::default();
         let mut routes = Vec::with_capacity(document.routes.len());
@@ -194,9 +209,13 @@ impl CompiledPolicy {
             default_route,
             request_pointers,
             route_headers: route_headers(document),
-            limits_members: tiers.values().any(|tier| tier.limits.iter().any(is_of_members)),
+            limits_members: tiers
+                .values()
+                .chain(earlier.values().flatten().map(|(_, tier)| tier))
+                .any(|tier| tier.limits.iter().any(is_of_members)),
             meters: document.meters.keys().cloned().collect(),
             tiers,
+            earlier,
             default_tier: document.default_tier.clone(),
             enforcement: document.enforcement,
             anonymous: document.anonymous.clone(),
@@ -209,9 +228,33 @@ impl CompiledPolicy {
         })
     }
 
-    /// The tier of this name.
+    /// The tier of this name, as it is for those who subscribe now.
     pub fn tier(&self, name: &str) -> Option<&Arc<CompiledTier>> {
         self.tiers.get(name)
+    }
+
+    /// The tier of this name, as it is for those who subscribed to it at `since_ms` (Unix ms).
+    pub fn tier_since(&self, name: &str, since_ms: i64) -> Option<&Arc<CompiledTier>> {
+        let versions = self.earlier.get(name).map_or(&[][..], Vec::as_slice);
+        let before = versions.iter().find(|(before_ms, _)| since_ms < *before_ms);
+        before.map(|(_, tier)| tier).or_else(|| self.tier(name))
+    }
+
+    /// The tier in force for a subject at `now_ms` (Unix ms), in the version that it has; `None`: it has no tier at all. A
+    /// claim that names no tier of the policy counts as absent. The one way from a subject to its tier.
+    pub fn tier_in_force(
+        &self,
+        subscription: Option<&Subscription>,
+        claimed: Option<&str>,
+        now_ms: i64,
+    ) -> Option<&Arc<CompiledTier>> {
+        let claimed = claimed.filter(|name| self.tiers.contains_key(*name));
+        let name = effective_tier(subscription, claimed, self.default_tier.as_deref(), now_ms)?;
+        let bought = subscription.map(|bought| bought.effective(now_ms)).filter(Effective::in_force);
+        match bought {
+            Some(bought) => self.tier_since(name, bought.tier_since_ms),
+            None => self.tier(name),
+        }
     }
 
     /// The first route that matches, or the default. Where a route that names JSON-RPC methods or MCP tools stands before it,
@@ -271,11 +314,17 @@ impl Meters<'_> {
         self.names.binary_search(&name).map_err(|_| slipped("meters", name))
     }
 
-    fn tier(&self, name: &str, tier: &Tier) -> Result<CompiledTier, Vec<Fault>> {
-        let features: BTreeSet<String> = tier.features.iter().cloned().collect();
+    fn tier(
+        &self,
+        name: &str,
+        version: usize,
+        features: &[String],
+        limits: &[Limit],
+    ) -> Result<CompiledTier, Vec<Fault>> {
+        let features: BTreeSet<String> = features.iter().cloned().collect();
         let features_header = features.iter().map(String::as_str).collect::<Vec<_>>().join(",");
-        let limits = tier.limits.iter().map(|limit| self.limit(limit)).collect::<Result<_, _>>()?;
-        Ok(CompiledTier { name: name.to_owned(), features, features_header, limits })
+        let limits = limits.iter().map(|limit| self.limit(limit)).collect::<Result<_, _>>()?;
+        Ok(CompiledTier { name: name.to_owned(), version, features, features_header, limits })
     }
 
     fn limit(&self, limit: &Limit) -> Result<CompiledLimit, Vec<Fault>> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tollgate_policy::compile::{CompiledLimit, CompiledTier};
 use tollgate_policy::document::Scope;
 use tollgate_policy::lease::Terms;
-use tollgate_policy::subscription::{Subscription, effective_tier};
+use tollgate_policy::subscription::Subscription;
 
 use super::members::organization_of;
 use super::sync::is_subject;
@@ -62,10 +62,9 @@ impl<'a> Entitled<'a> {
     /// The tier in force, if any.
     pub fn tier<'p>(&self, in_force: &'p InForce, now_ms: i64) -> Option<TierInForce<'p>> {
         let policy = &in_force.policy.as_ref()?.compiled;
-        let claimed = self.tier_claim.filter(|name| policy.tier(name).is_some());
         let subscription = self.subscription;
-        let tier =
-            policy.tier(effective_tier(subscription, claimed, policy.default_tier.as_deref(), now_ms)?)?;
+        let claimed = self.tier_claim.filter(|name| policy.tier(name).is_some());
+        let tier = policy.tier_in_force(subscription, claimed, now_ms)?;
         let bought = subscription.filter(|subscription| subscription.in_force(now_ms));
         let from = match (subscription, bought) {
             (_, Some(_)) => "subscription",

@@ -1,6 +1,7 @@
 //! Subscriptions: set, changed, deleted and looked at; and what a subject has at this moment. A change is felt at every
 //! edge that knows the subject, because it tells each session in the subject's book.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use tollgate_policy::compile::CompiledLimit;
@@ -20,6 +21,9 @@ use crate::store::{Tx, audit, changes, subjects};
 
 /// Most overrides of one subscription.
 pub const OVERRIDES_MAX: usize = 64;
+
+/// Who writes down what happened to subscriptions by itself.
+pub(super) const MOMENTS_ACTOR: &str = "job:moments";
 
 /// A subscription as it is asked for: what is left out is taken over or defaulted.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -119,26 +123,11 @@ impl ControlPlane {
         action: &str,
         make: impl Fn(Option<&Subscription>) -> Result<Subscription, ServiceError> + Send + Sync,
     ) -> Result<ListedSubscription, ServiceError> {
-        check_subject(subject)?;
         let (in_force, make) = (&self.newest().await?, &make);
         let written = self
             .database
             .transact("write subscription", |tx| {
-                Box::pin(async move {
-                    let row = lock(tx, subject).await?;
-                    let subscription = make(row.subscription.as_ref())?;
-                    check_subscription(&subscription, in_force)?;
-                    let revision = row.subscription_revision + 1;
-                    let listed = ListedSubscription { subject: subject.to_owned(), subscription, revision };
-                    if row.subscription.as_ref() != Some(&listed.subscription) {
-                        write(tx, author, subject, action, &row, Some(&listed.subscription)).await?;
-                        return Ok(listed);
-                    }
-                    Ok::<_, ServiceError>(ListedSubscription {
-                        revision: row.subscription_revision,
-                        ..listed
-                    })
-                })
+                Box::pin(async move { write_in(tx, in_force, author, subject, action, make).await })
             })
             .await?;
         self.hub.poke();
@@ -151,7 +140,7 @@ impl ControlPlane {
         self.database
             .transact("delete subscription", |tx| {
                 Box::pin(async move {
-                    let row = lock(tx, subject).await?;
+                    let row = lock_settled(tx, subject, author.now_ms).await?;
                     if row.subscription.is_none() {
                         return Err(ServiceError::NotFound(NotFound::Subscription));
                     }
@@ -231,6 +220,58 @@ pub(super) async fn lock(tx: &mut Tx<'_>, subject: &str) -> Result<SubjectRow, S
     Ok(rows.remove(subject).unwrap_or_default())
 }
 
+/// Makes or changes a subscription within a transaction, if it is a change: `make` gets the subscription as it is at the
+/// author's moment, and gives what it shall be. One that changes its tier is of the new one from that moment on, unless
+/// `make` says since when. Once the transaction is committed, `hub.poke()` tells edges at once instead of in a moment.
+pub async fn write_in(
+    tx: &mut Tx<'_>,
+    in_force: &InForce,
+    author: &Author,
+    subject: &str,
+    action: &str,
+    make: impl Fn(Option<&Subscription>) -> Result<Subscription, ServiceError> + Send + Sync,
+) -> Result<ListedSubscription, ServiceError> {
+    check_subject(subject)?;
+    let row = lock_settled(tx, subject, author.now_ms).await?;
+    let before = row.subscription.as_ref();
+    let subscription = with_tier_since(make(before)?, before, author.now_ms);
+    let unchanged = before == Some(&subscription);
+    let revision = row.subscription_revision + i64::from(!unchanged);
+    if !unchanged {
+        check_subscription(&subscription, in_force)?;
+        write(tx, author, subject, action, &row, Some(&subscription)).await?;
+    }
+    Ok(ListedSubscription { subject: subject.to_owned(), subscription, revision })
+}
+
+fn with_tier_since(made: Subscription, before: Option<&Subscription>, now_ms: i64) -> Subscription {
+    let tier_since_ms = match before {
+        Some(before) if before.tier != made.tier && before.tier_since_ms == made.tier_since_ms => {
+            Some(now_ms)
+        }
+        Some(before) if before.tier == made.tier => made.tier_since_ms.or(before.tier_since_ms),
+        _ => made.tier_since_ms.or(Some(now_ms)),
+    };
+    Subscription { tier_since_ms, ..made }
+}
+
+/// Locks and reads a subject; what happened to its subscription by itself up to `now_ms` is written into it.
+pub(super) async fn lock_settled(
+    tx: &mut Tx<'_>,
+    subject: &str,
+    now_ms: i64,
+) -> Result<SubjectRow, ServiceError> {
+    let row = lock(tx, subject).await?;
+    let Some(Cow::Owned(settled)) = row.subscription.as_ref().map(|bought| bought.at(now_ms)) else {
+        return Ok(row);
+    };
+    let author = Author { actor: MOMENTS_ACTOR.to_owned(), remote: String::new(), now_ms };
+    // Edges know already: what they hold says the same of this moment. So the revision stays, and nobody is told.
+    let revision = row.subscription_revision;
+    record(tx, &author, subject, "subscription.moment", (&row, Some(&settled)), revision).await?;
+    Ok(SubjectRow { subscription: Some(settled), ..row })
+}
+
 async fn write(
     tx: &mut Tx<'_>,
     author: &Author,
@@ -239,12 +280,23 @@ async fn write(
     row: &SubjectRow,
     after: Option<&Subscription>,
 ) -> Result<(), ServiceError> {
-    let revision = row.subscription_revision + 1;
+    record(tx, author, subject, action, (row, after), row.subscription_revision + 1).await?;
+    tell(tx, subject, row, author.now_ms).await
+}
+
+/// Writes a subscription and what is kept of the change: every write of one comes through here.
+async fn record(
+    tx: &mut Tx<'_>,
+    author: &Author,
+    subject: &str,
+    action: &str,
+    (row, after): (&SubjectRow, Option<&Subscription>),
+    revision: i64,
+) -> Result<(), ServiceError> {
     subjects::write_subscription(tx, subject, after, revision, author.now_ms).await?;
     let before = row.subscription.as_ref().and_then(|s| serde_json::to_value(s).ok());
     let after = after.and_then(|s| serde_json::to_value(s).ok());
-    audit::append(tx, author, action, subject, before.as_ref(), after.as_ref()).await?;
-    tell(tx, subject, row, author.now_ms).await
+    Ok(audit::append(tx, author, action, subject, before.as_ref(), after.as_ref()).await?)
 }
 
 /// Tells every session that knows the subject that its entitlements changed. The last thing that a transaction does.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use tollgate_policy::lease::Book;
-use tollgate_policy::subscription::{Entitlements, Subscription};
+use tollgate_policy::subscription::{Entitlements, Grant, Subscription};
 
 use super::statement::Statement;
 use super::value::{Row, from_json, json_rows, to_json, values};
@@ -21,7 +21,9 @@ pub struct SubjectRow {
     pub subscription: Option<Subscription>,
     /// Testing mode.
     pub bypass: Option<Bypass>,
-    /// Rises with each change of the subscription or the bypass.
+    /// Extra units, in the order in which they are used: the first to expire first.
+    pub grants: Vec<Grant>,
+    /// Rises with each change of the subscription, the bypass or the grants.
     pub subscription_revision: i64,
     /// Open sessions that were told what the subject is entitled to.
     pub sessions: BTreeSet<String>,
@@ -59,7 +61,7 @@ impl SubjectRow {
         Entitlements {
             subscription: self.subscription.clone(),
             bypass_until_ms: self.bypass.as_ref().map(|bypass| bypass.expires_ms),
-            grants: Vec::new(),
+            grants: self.grants.clone(),
         }
     }
 
@@ -81,11 +83,11 @@ pub struct ListedSubscription {
 }
 
 static READ: Statement = Statement::new(
-    "SELECT subject, book, tier_claim, subscription, subscription_revision, bypass, sessions FROM subjects
+    "SELECT subject, book, tier_claim, subscription, subscription_revision, bypass, sessions, grants FROM subjects
      WHERE subject = $1",
 );
 static LOCK: Statement = Statement::new(
-    "SELECT subject, book, tier_claim, subscription, subscription_revision, bypass, sessions FROM subjects
+    "SELECT subject, book, tier_claim, subscription, subscription_revision, bypass, sessions, grants FROM subjects
      WHERE subject IN (SELECT r.subject FROM {rows $1 r subject text}) ORDER BY subject {lock}",
 );
 static SUBSCRIPTIONS: Statement = Statement::new(
@@ -105,18 +107,24 @@ static WRITE_BOOKS: Statement = Statement::new(
          updated_ms = excluded.updated_ms",
 );
 static WRITE_SUBSCRIPTION: Statement = Statement::new(
-    "INSERT INTO subjects (subject, subscription, subscription_tier, subscription_state, subscription_revision,
-                           updated_ms)
-     VALUES ($1, $2, $3, $4, $5, $6)
+    "INSERT INTO subjects (subject, subscription, subscription_tier, subscription_state, next_moment_ms,
+                           subscription_revision, updated_ms)
+     VALUES ($1, $2, $3, $4, $5, $6, $7)
      ON CONFLICT (subject) DO UPDATE SET
          subscription = excluded.subscription, subscription_tier = excluded.subscription_tier,
-         subscription_state = excluded.subscription_state,
+         subscription_state = excluded.subscription_state, next_moment_ms = excluded.next_moment_ms,
          subscription_revision = excluded.subscription_revision, updated_ms = excluded.updated_ms",
 );
 static WRITE_BYPASS: Statement = Statement::new(
     "INSERT INTO subjects (subject, bypass, subscription_revision, updated_ms) VALUES ($1, $2, $3, $4)
      ON CONFLICT (subject) DO UPDATE SET
          bypass = excluded.bypass, subscription_revision = excluded.subscription_revision,
+         updated_ms = excluded.updated_ms",
+);
+static WRITE_GRANTS: Statement = Statement::new(
+    "INSERT INTO subjects (subject, grants, subscription_revision, updated_ms) VALUES ($1, $2, $3, $4)
+     ON CONFLICT (subject) DO UPDATE SET
+         grants = excluded.grants, subscription_revision = excluded.subscription_revision,
          updated_ms = excluded.updated_ms",
 );
 static LIST: Statement = Statement::new(
@@ -196,7 +204,8 @@ pub async fn write_subscription(
     let text = subscription.map(|subscription| to_json("a subscription", subscription)).transpose()?;
     let tier = subscription.map(|subscription| subscription.tier.as_str());
     let state = subscription.map(|subscription| state_text(subscription.state)).transpose()?;
-    let values = values![subject, text.as_deref(), tier, state.as_deref(), revision, now_ms];
+    let next_ms = subscription.and_then(|subscription| subscription.next_moment_ms(now_ms));
+    let values = values![subject, text.as_deref(), tier, state.as_deref(), next_ms, revision, now_ms];
     tx.execute(&WRITE_SUBSCRIPTION, values).await.map(drop)
 }
 
@@ -210,6 +219,18 @@ pub async fn write_bypass(
 ) -> Result<(), StoreError> {
     let text = bypass.map(|bypass| to_json("a bypass", bypass)).transpose()?;
     tx.execute(&WRITE_BYPASS, values![subject, text.as_deref(), revision, now_ms]).await.map(drop)
+}
+
+/// Writes all grants of a subject. The subject is locked.
+pub async fn write_grants(
+    tx: &mut Tx<'_>,
+    subject: &str,
+    grants: &[Grant],
+    revision: i64,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let text = to_json("a subject's grants", &grants)?;
+    tx.execute(&WRITE_GRANTS, values![subject, text, revision, now_ms]).await.map(drop)
 }
 
 /// At most `limit` subscriptions of subjects after `after`, by subject.
@@ -256,6 +277,7 @@ fn read_row(row: &Row) -> Result<(String, SubjectRow), StoreError> {
         subscription_revision: row.int(4)?,
         bypass: bypass.map(|text| from_json("a bypass", &text)).transpose()?,
         sessions: from_json("a subject's sessions", &row.text(6)?)?,
+        grants: from_json("a subject's grants", &row.text(7)?)?,
     };
     Ok((row.text(0)?, read))
 }

@@ -7,7 +7,7 @@ use super::kind::{
 use crate::compile::CompiledPolicy;
 use crate::document::Scope;
 use crate::limit::{LimitKind, UNLIMITED};
-use crate::subscription::{Subscription, effective_tier};
+use crate::subscription::Subscription;
 use crate::window::Window;
 
 /// How far an edge's clock may differ from the control plane's for a window to be accepted around its borders, ms.
@@ -70,10 +70,7 @@ impl Terms {
         scope: Scope,
         now_ms: i64,
     ) -> Self {
-        // A claim that names no tier of the policy counts as absent, at the edge as here.
-        let claimed = tier_claim.filter(|name| policy.tier(name).is_some());
-        let tier = effective_tier(subscription, claimed, policy.default_tier.as_deref(), now_ms);
-        let Some(tier) = tier.and_then(|name| policy.tier(name)) else {
+        let Some(tier) = policy.tier_in_force(subscription, tier_claim, now_ms) else {
             return Self::default();
         };
         let anchor_ms = subscription.map_or(0, |s| s.anchor_ms);

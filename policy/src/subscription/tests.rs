@@ -1,0 +1,1 @@
+//! Claims about what holds of a subscription at each moment.
