@@ -9,6 +9,7 @@ pub mod configuration;
 mod database;
 mod error;
 pub mod issuer_keys;
+pub mod payments;
 pub mod policies;
 pub mod sessions;
 mod statement;
