@@ -1,5 +1,9 @@
 //! What an operator chooses when starting the control plane, and the bounds that are not for choosing.
 
+use std::sync::Arc;
+
+use crate::service::payments::PaymentSettings;
+
 /// What an operator chooses.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -10,11 +14,13 @@ pub struct Settings {
     pub lease_margin_ms: u64,
     /// How long a watch waits for a change, ms. Below the idle time-outs of common proxies.
     pub watch_max_ms: u64,
+    /// Payment providers, and what is bought there. Default: none.
+    pub payments: Arc<PaymentSettings>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { lease_ttl_ms: 30_000, lease_margin_ms: 5_000, watch_max_ms: 25_000 }
+        Self { lease_ttl_ms: 30_000, lease_margin_ms: 5_000, watch_max_ms: 25_000, payments: Arc::default() }
     }
 }
 
@@ -46,6 +52,20 @@ pub const THINGS_BODY_BYTES_MAX: usize = 2 << 20;
 /// Largest body of a request to be explained, which may hold the body of the request that it is about: a megabyte of it, with
 /// JSON's escapes.
 pub const EXPLAIN_BODY_BYTES_MAX: usize = 2 << 20;
+
+/// Largest body of a payment provider's webhook: their largest events, with all that can be in them, have a tenth of it.
+pub const WEBHOOK_BODY_BYTES_MAX: usize = 1 << 20;
+
+/// Webhooks that may wait to be stored; further ones are answered 503, and come again.
+pub const WEBHOOKS_WAITING_MAX: usize = 4_096;
+
+/// Most webhooks that are stored in one transaction, and their bytes.
+pub const WEBHOOKS_BATCH_MAX: usize = 256;
+/// See [`WEBHOOKS_BATCH_MAX`]; one that is larger goes alone.
+pub const WEBHOOKS_BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// Largest file that says which payment providers there are.
+pub const PAYMENTS_FILE_BYTES_MAX: usize = 1 << 20;
 
 /// Largest body of any other request but a policy's.
 pub const BODY_BYTES_MAX: usize = 64 << 10;

@@ -12,3 +12,13 @@ pub fn http_client(timeout: Duration) -> Result<reqwest::Client, reqwest::Error>
         .user_agent(concat!("tollgate/", env!("CARGO_PKG_VERSION")))
         .build()
 }
+
+/// As [`http_client`], for requests that hold secrets: it follows no redirect to somewhere else.
+pub fn http_client_without_redirects(timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .timeout(timeout)
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("tollgate/", env!("CARGO_PKG_VERSION")))
+        .build()
+}

@@ -1,6 +1,7 @@
 //! `tollgate serve`: the control plane itself.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
@@ -10,6 +11,7 @@ use tollgate_control_plane::config::Settings;
 use tollgate_control_plane::server::Server;
 use tollgate_control_plane::service::ControlPlane;
 use tollgate_control_plane::service::jwks::Fetcher;
+use tollgate_control_plane::service::payments::PaymentSettings;
 use tollgate_control_plane::service::tokens::{ConfiguredTokens, TOKEN_BYTES_MIN};
 use tollgate_control_plane::store::Database;
 use tracing_subscriber::EnvFilter;
@@ -49,6 +51,9 @@ pub struct ServeArguments {
     #[arg(long, env = "TOLLGATE_WATCH_MAX_MS", default_value_t = 25_000, value_name = "MS",
           value_parser = clap::value_parser!(u64).range(100..=300_000))]
     watch_max_ms: u64,
+    /// A file that says which payment providers there are, and which tier is bought by what (docs/payments.md).
+    #[arg(long, env = "TOLLGATE_PAYMENTS", value_name = "FILE")]
+    payments: Option<PathBuf>,
     /// What is logged: a level, or directives such as `info,tollgate_control_plane=debug`.
     #[arg(long, env = "TOLLGATE_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
@@ -86,6 +91,7 @@ pub async fn run(arguments: ServeArguments) -> Result<(), CliError> {
         lease_ttl_ms: arguments.lease_ttl_ms,
         lease_margin_ms: arguments.lease_margin_ms,
         watch_max_ms: arguments.watch_max_ms,
+        payments: payments(arguments.payments.as_deref())?.into(),
     };
     let kind = database.kind();
     let plane = ControlPlane::start(database, SystemClock::shared(), settings, tokens)
@@ -138,6 +144,16 @@ fn tokens(arguments: &ServeArguments) -> Result<ConfiguredTokens, CliError> {
         ));
     }
     Ok(ConfiguredTokens::new(admin, edge))
+}
+
+fn payments(file: Option<&Path>) -> Result<PaymentSettings, CliError> {
+    let Some(file) = file else { return Ok(PaymentSettings::default()) };
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| CliError::Serve {
+        what: format!("cannot use the payments file {}", file.display()),
+        source,
+    };
+    let text = std::fs::read_to_string(file).map_err(|source| failed(source.into()))?;
+    PaymentSettings::parse(&text, &|name| std::env::var(name).ok()).map_err(|source| failed(source.into()))
 }
 
 fn begin_log(arguments: &ServeArguments) -> Result<(), CliError> {

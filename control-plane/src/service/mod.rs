@@ -10,6 +10,7 @@ pub mod in_force;
 pub mod jwks;
 pub mod members;
 pub mod metrics;
+pub mod payments;
 pub mod policy;
 pub mod subscriptions;
 pub mod sweeper;
@@ -45,6 +46,8 @@ pub struct ControlPlane {
     pub metrics: Metrics,
     /// Who waits for changes.
     pub hub: Hub,
+    /// Webhooks on their way.
+    pub payments: payments::Payments,
     configured: ConfiguredTokens,
     in_force: RwLock<Arc<InForce>>,
 }
@@ -59,6 +62,7 @@ impl ControlPlane {
     ) -> Result<Arc<Self>, StoreError> {
         let plane = Self {
             hub: Hub::default(),
+            payments: payments::Payments::default(),
             metrics: Metrics::new(),
             in_force: RwLock::new(Arc::new(InForce::default())),
             database,

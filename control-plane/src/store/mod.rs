@@ -11,6 +11,7 @@ mod error;
 pub mod events;
 pub mod history;
 pub mod issuer_keys;
+pub mod payments;
 pub mod policies;
 pub mod sessions;
 mod statement;
