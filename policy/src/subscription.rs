@@ -4,10 +4,12 @@
 //! happens at its moment at every edge, whether or not anybody tells it.
 
 mod moments;
+mod moves;
 
 use std::collections::BTreeMap;
 
 pub use moments::{Effective, effective_state, effective_tier};
+pub use moves::{Move, Stage, moves};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
