@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use axum::http::HeaderValue;
+
 use crate::service::payments::PaymentSettings;
 
 /// What an operator chooses.
@@ -16,11 +18,19 @@ pub struct Settings {
     pub watch_max_ms: u64,
     /// Payment providers, and what is bought there. Default: none.
     pub payments: Arc<PaymentSettings>,
+    /// Origins whose pages may ask from a browser, such as `https://app.example.com`.
+    pub allow_origins: Vec<HeaderValue>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { lease_ttl_ms: 30_000, lease_margin_ms: 5_000, watch_max_ms: 25_000, payments: Arc::default() }
+        Self {
+            lease_ttl_ms: 30_000,
+            lease_margin_ms: 5_000,
+            watch_max_ms: 25_000,
+            payments: Arc::default(),
+            allow_origins: Vec::new(),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::api::{self, Api};
 use crate::service::ControlPlane;
 use crate::service::jwks::Fetcher;
+use crate::service::moments::Moments;
 use crate::service::sweeper::Sweeper;
 
 /// How long requests may still take when the process ends.
@@ -59,6 +60,8 @@ async fn run(
     tasks.spawn(async move { poller.run_poller(poller_stopped).await });
     let (sweeper, sweeper_stopped) = (plane.clone(), stopped.clone());
     tasks.spawn(async move { Sweeper::default().run(&sweeper, sweeper_stopped).await });
+    let (moments, moments_stopped) = (plane.clone(), stopped.clone());
+    tasks.spawn(async move { Moments.run(&moments, moments_stopped).await });
     let (follower, follower_stopped) = (plane.clone(), stopped.clone());
     tasks.spawn(async move { follower.run_fetcher(fetcher, follower_stopped).await });
 

@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::Maximum;
 
+/// How long before its end a trial is said to end soon, ms: three days.
+pub const TRIAL_NOTICE_MS: i64 = 3 * 24 * 3_600_000;
+
 /// Where a subscription is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

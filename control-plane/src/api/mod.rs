@@ -8,9 +8,15 @@ mod capacity;
 mod edge;
 mod explain;
 mod extract;
+mod grants;
+mod lifecycle;
+mod me;
 mod observe;
 mod operations;
+mod organization;
+mod plans;
 mod policy;
+mod preview;
 pub mod problem;
 mod state;
 mod subjects;
@@ -22,9 +28,10 @@ mod usage;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{Method, Uri};
+use axum::http::{HeaderValue, Method, Uri, header};
 use axum::middleware;
 use tollgate_policy::document::DOCUMENT_BYTES_MAX;
+use tower_http::cors::CorsLayer;
 use utoipa::OpenApi as _;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -35,6 +42,9 @@ use utoipa_axum::routes;
 use crate::config::{BODY_BYTES_MAX, EXPLAIN_BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX, THINGS_BODY_BYTES_MAX};
 use problem::{Problem, ProblemKind};
 pub use state::Api;
+
+/// How long a browser may remember what it may ask.
+const PREFLIGHT_MAX_AGE: std::time::Duration = std::time::Duration::from_secs(3_600);
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -50,6 +60,8 @@ pub use state::Api;
         (name = "subjects", description = "What subjects have and used"),
         (name = "tokens", description = "Who may use this API"),
         (name = "audit", description = "Who changed what"),
+        (name = "me", description = "For end users, with the token that their issuer gave them"),
+        (name = "analytics", description = "What became of subscriptions, limits and usage"),
         (name = "edge", description = "For Tollgate's filter in Envoy"),
         (name = "operations", description = "For operators; no token"),
     )
@@ -72,7 +84,7 @@ pub fn openapi(api: &Api) -> OpenApi {
     let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
     openapi.components.get_or_insert_default().add_security_scheme("token", bearer);
     for (path, item) in &mut openapi.paths.paths {
-        let has_token = path.starts_with("/v1/") || path.starts_with("/edge/");
+        let has_token = (path.starts_with("/v1/") && path != "/v1/plans") || path.starts_with("/edge/");
         let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
         for operation in operations.into_iter().flatten() {
             add_problems(operation, has_token);
@@ -87,6 +99,7 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
         .routes(routes!(policy::versions))
         .routes(routes!(policy::version))
         .routes(routes!(policy::roll_back))
+        .routes(routes!(preview::preview))
         .layer(DefaultBodyLimit::max(DOCUMENT_BYTES_MAX + 1))
         .merge(
             OpenApiRouter::new()
@@ -107,12 +120,29 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
         .routes(routes!(edge::keys))
         .layer(DefaultBodyLimit::max(SYNC_BODY_BYTES_MAX))
         .route_layer(middleware::from_fn_with_state(api.clone(), auth::edge));
+    let user = OpenApiRouter::new()
+        .routes(routes!(me::show))
+        .routes(routes!(me::usage))
+        .routes(routes!(me::upgrade))
+        .routes(routes!(me::downgrade))
+        .routes(routes!(me::cancel))
+        .routes(routes!(organization::show))
+        .routes(routes!(organization::usage))
+        .routes(routes!(organization::members))
+        .routes(routes!(organization::show_member))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .route_layer(middleware::from_fn_with_state(api.clone(), auth::user))
+        .routes(routes!(plans::list));
+    let user = match cors(&api.plane.settings.allow_origins) {
+        Some(cors) => user.layer(cors),
+        None => user,
+    };
     let open = OpenApiRouter::new()
         .routes(routes!(operations::healthz))
         .routes(routes!(operations::readyz))
         .routes(routes!(operations::metrics))
         .routes(routes!(operations::openapi));
-    OpenApiRouter::with_openapi(Description::openapi()).merge(admin).merge(edge).merge(open)
+    OpenApiRouter::with_openapi(Description::openapi()).merge(admin).merge(edge).merge(user).merge(open)
 }
 
 fn small() -> OpenApiRouter<Api> {
@@ -126,6 +156,10 @@ fn small() -> OpenApiRouter<Api> {
             subscriptions::change,
             subscriptions::delete
         ))
+        .routes(routes!(lifecycle::act))
+        .routes(routes!(lifecycle::changes, lifecycle::schedule, lifecycle::clear))
+        .routes(routes!(grants::list, grants::add))
+        .routes(routes!(grants::remove))
         .routes(routes!(subjects::show))
         .routes(routes!(usage::usage))
         .routes(routes!(bypass::show, bypass::set, bypass::clear))
@@ -134,6 +168,17 @@ fn small() -> OpenApiRouter<Api> {
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+}
+
+/// What browsers of other origins may ask: nothing, or what end users may.
+fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
+    let layer = CorsLayer::new()
+        .allow_origin(origins.to_vec())
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+        .expose_headers([header::ETAG, header::CONTENT_LANGUAGE, header::RETRY_AFTER])
+        .max_age(PREFLIGHT_MAX_AGE);
+    (!origins.is_empty()).then_some(layer)
 }
 
 async fn unknown_route(uri: Uri) -> Problem {

@@ -81,6 +81,23 @@ kinds! {
     Internal INTERNAL_SERVER_ERROR "internal" "Something is wrong with the control plane";
     DatabaseUnavailable SERVICE_UNAVAILABLE "database-unavailable" "The database does not answer";
     Busy SERVICE_UNAVAILABLE "busy" "The control plane is too busy";
+    ActionRefused CONFLICT "action-refused" "The subscription is not in a state for this";
+    GrantMissing NOT_FOUND "grant-missing" "The subject has no such grant";
+    GrantConflict CONFLICT "grant-conflict" "Another grant has this id";
+    GrantInvalid UNPROCESSABLE_ENTITY "grant-invalid" "Such a grant cannot be given";
+    UserTokenMalformed UNAUTHORIZED "token-malformed" "The user's token cannot be read";
+    UserTokenTooLarge UNAUTHORIZED "token-too-large" "The user's token is too long";
+    UserTokenAlgorithm UNAUTHORIZED "token-algorithm" "The user's token is signed in a way that is not accepted";
+    UserTokenUnknownIssuer UNAUTHORIZED "token-unknown-issuer" "The user's token is of an issuer that is not trusted";
+    UserTokenUnknownKey UNAUTHORIZED "token-unknown-key" "The user's token is signed with an unknown key";
+    UserTokenSignature UNAUTHORIZED "token-signature" "The user's token is not signed by its issuer";
+    UserTokenExpired UNAUTHORIZED "token-expired" "The user's token has expired";
+    UserTokenNotYetValid UNAUTHORIZED "token-not-yet-valid" "The user's token is not valid yet";
+    UserTokenAudience UNAUTHORIZED "token-audience" "The user's token is for somebody else";
+    UserTokenType UNAUTHORIZED "token-type" "The user's token is of another type";
+    UserTokenCriticalHeader UNAUTHORIZED "token-critical-header" "The user's token asks for what is not understood";
+    UserTokenClaims UNAUTHORIZED "token-claims" "The user's token lacks a claim";
+    PaymentNotConfigured CONFLICT "payment-not-configured" "The tier cannot be paid here";
 }
 
 /// After how many seconds a client may try again where the problem may have passed by then.
@@ -175,6 +192,18 @@ impl From<ServiceError> for Problem {
                 ),
             ),
             ServiceError::Busy(message) => Self::new(ProblemKind::Busy, message),
+            ServiceError::Token(fault) => {
+                let kind = ProblemKind::ALL.iter().find(|kind| kind.code() == fault.code());
+                Self::new(kind.copied().unwrap_or(ProblemKind::TokenInvalid), fault.to_string())
+            }
+            ServiceError::NotAdministrator => Self::new(
+                ProblemKind::RightMissing,
+                "Only an administrator of the organisation may do this. Ask one.",
+            ),
+            ServiceError::PaymentNotConfigured => Self::new(
+                ProblemKind::PaymentNotConfigured,
+                "This tier has a price, and no payment provider sells it here. Ask who runs this API.",
+            ),
             ServiceError::Store(error) => error.into(),
         }
     }
@@ -198,6 +227,9 @@ fn invalid_kind(rule: Invalid) -> ProblemKind {
         Invalid::Explain => ProblemKind::ExplainInvalid,
         Invalid::Range => ProblemKind::RangeInvalid,
         Invalid::Token => ProblemKind::TokenUnmakeable,
+        Invalid::Action => ProblemKind::ActionRefused,
+        Invalid::Grant => ProblemKind::GrantInvalid,
+        Invalid::GrantConflict => ProblemKind::GrantConflict,
     }
 }
 
@@ -210,6 +242,7 @@ fn not_found_kind(what: NotFound) -> ProblemKind {
         NotFound::Bypass => ProblemKind::BypassMissing,
         NotFound::Token => ProblemKind::TokenUnknown,
         NotFound::Issuer => ProblemKind::IssuerUnknown,
+        NotFound::Grant => ProblemKind::GrantMissing,
     }
 }
 
@@ -222,6 +255,7 @@ fn not_found_detail(what: NotFound) -> &'static str {
         NotFound::Bypass => "PUT /v1/subjects/{subject}/bypass grants one.",
         NotFound::Token => "GET /v1/tokens lists the tokens there are.",
         NotFound::Issuer => "Name an issuer of the policy in force whose keys come from a `url`.",
+        NotFound::Grant => "GET /v1/subjects/{subject}/grants lists the grants there are.",
     }
 }
 

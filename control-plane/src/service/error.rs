@@ -32,6 +32,15 @@ pub enum ServiceError {
     /// No more of this can be done now. Try again in a moment.
     #[error("{0}")]
     Busy(&'static str),
+    /// The end user's token was not accepted.
+    #[error("{0}")]
+    Token(tollgate_policy::jwt::TokenFault),
+    /// Only an administrator of the organisation may do that.
+    #[error("the user does not administrate an organisation")]
+    NotAdministrator,
+    /// No payment provider sells the tier.
+    #[error("no payment provider sells the tier")]
+    PaymentNotConfigured,
     /// The store did not do it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -57,6 +66,9 @@ pub enum Invalid {
     Explain,
     Range,
     Token,
+    Action,
+    Grant,
+    GrantConflict,
 }
 
 /// A thing that can be missing.
@@ -76,6 +88,8 @@ pub enum NotFound {
     Token,
     /// An issuer with an address for its keys.
     Issuer,
+    /// A subject's grant.
+    Grant,
 }
 
 impl std::fmt::Display for NotFound {
@@ -88,6 +102,7 @@ impl std::fmt::Display for NotFound {
             Self::Bypass => "bypass",
             Self::Token => "token",
             Self::Issuer => "issuer",
+            Self::Grant => "grant",
         })
     }
 }

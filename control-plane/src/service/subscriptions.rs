@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use tollgate_policy::compile::CompiledLimit;
 use tollgate_policy::document::{Maximum, UNITS_MAX};
 use tollgate_policy::lease::Standing;
-use tollgate_policy::subscription::{Subscription, SubscriptionState};
+use tollgate_policy::subscription::{ScheduledChange, Subscription, SubscriptionState};
 use tollgate_policy::window::{CALENDAR_END_MS, CALENDAR_START_MS};
 
 use super::entitled::Entitled;
+use super::happenings::{self, Happening};
 use super::members::organization_of;
 use super::sync::is_subject;
 use super::{ControlPlane, InForce, Invalid, NotFound, ServiceError};
@@ -21,6 +22,9 @@ use crate::store::{Tx, audit, changes, subjects};
 
 /// Most overrides of one subscription.
 pub const OVERRIDES_MAX: usize = 64;
+
+/// Most changes that are scheduled of one subscription.
+pub const CHANGES_MAX: usize = 32;
 
 /// Who writes down what happened to subscriptions by itself.
 pub(super) const MOMENTS_ACTOR: &str = "job:moments";
@@ -36,6 +40,14 @@ pub struct Wish {
     pub anchor_ms: Option<i64>,
     /// `Some(None)`: it no longer expires.
     pub expires_at_ms: Option<Option<i64>>,
+    /// `Some(None)`: it is on no trial, and has had none.
+    pub trial_ends_at_ms: Option<Option<i64>>,
+    /// `Some(None)`: a period is a billing month.
+    pub period_ends_at_ms: Option<Option<i64>>,
+    /// Since when it is of its tier. Default: since it was given the tier.
+    pub tier_since_ms: Option<i64>,
+    /// All that is scheduled; it replaces what was.
+    pub changes: Option<Vec<ScheduledChange>>,
     /// All overrides; they replace those there were.
     pub overrides: Option<BTreeMap<String, Maximum>>,
 }
@@ -88,8 +100,11 @@ impl ControlPlane {
                 // A billing month must not move because a tier was changed in the middle of it.
                 anchor_ms: wish.anchor_ms.or(before.map(|b| b.anchor_ms)).unwrap_or(author.now_ms),
                 expires_at_ms: wish.expires_at_ms.flatten(),
+                trial_ends_at_ms: wish.trial_ends_at_ms.flatten(),
+                period_ends_at_ms: wish.period_ends_at_ms.flatten(),
+                tier_since_ms: wish.tier_since_ms,
+                changes: wish.changes.clone().unwrap_or_default(),
                 overrides: wish.overrides.clone().unwrap_or_default(),
-                ..Subscription::default()
             })
         };
         self.write_subscription(author, subject, "subscription.set", make).await
@@ -109,14 +124,17 @@ impl ControlPlane {
                 state: wish.state.unwrap_or(before.state),
                 anchor_ms: wish.anchor_ms.unwrap_or(before.anchor_ms),
                 expires_at_ms: wish.expires_at_ms.unwrap_or(before.expires_at_ms),
+                trial_ends_at_ms: wish.trial_ends_at_ms.unwrap_or(before.trial_ends_at_ms),
+                period_ends_at_ms: wish.period_ends_at_ms.unwrap_or(before.period_ends_at_ms),
+                tier_since_ms: wish.tier_since_ms.or(before.tier_since_ms),
+                changes: wish.changes.clone().unwrap_or_else(|| before.changes.clone()),
                 overrides: wish.overrides.clone().unwrap_or_else(|| before.overrides.clone()),
-                ..before.clone()
             })
         };
         self.write_subscription(author, subject, "subscription.change", make).await
     }
 
-    async fn write_subscription(
+    pub(super) async fn write_subscription(
         &self,
         author: &Author,
         subject: &str,
@@ -137,14 +155,15 @@ impl ControlPlane {
     /// Deletes a subscription. What was used stays used.
     pub async fn delete_subscription(&self, author: &Author, subject: &str) -> Result<(), ServiceError> {
         check_subject(subject)?;
+        let in_force = &self.newest().await?;
         self.database
             .transact("delete subscription", |tx| {
                 Box::pin(async move {
-                    let row = lock_settled(tx, subject, author.now_ms).await?;
+                    let row = lock_settled(tx, in_force, subject, author.now_ms).await?;
                     if row.subscription.is_none() {
                         return Err(ServiceError::NotFound(NotFound::Subscription));
                     }
-                    write(tx, author, subject, "subscription.delete", &row, None).await
+                    write(tx, in_force, author, subject, "subscription.delete", &row, None).await
                 })
             })
             .await?;
@@ -232,14 +251,15 @@ pub async fn write_in(
     make: impl Fn(Option<&Subscription>) -> Result<Subscription, ServiceError> + Send + Sync,
 ) -> Result<ListedSubscription, ServiceError> {
     check_subject(subject)?;
-    let row = lock_settled(tx, subject, author.now_ms).await?;
+    let row = lock_settled(tx, in_force, subject, author.now_ms).await?;
     let before = row.subscription.as_ref();
-    let subscription = with_tier_since(make(before)?, before, author.now_ms);
+    let mut subscription = with_tier_since(make(before)?, before, author.now_ms);
+    subscription.changes.sort_by_key(|change| change.at_ms);
     let unchanged = before == Some(&subscription);
     let revision = row.subscription_revision + i64::from(!unchanged);
     if !unchanged {
         check_subscription(&subscription, in_force)?;
-        write(tx, author, subject, action, &row, Some(&subscription)).await?;
+        write(tx, in_force, author, subject, action, &row, Some(&subscription)).await?;
     }
     Ok(ListedSubscription { subject: subject.to_owned(), subscription, revision })
 }
@@ -258,45 +278,104 @@ fn with_tier_since(made: Subscription, before: Option<&Subscription>, now_ms: i6
 /// Locks and reads a subject; what happened to its subscription by itself up to `now_ms` is written into it.
 pub(super) async fn lock_settled(
     tx: &mut Tx<'_>,
+    in_force: &InForce,
     subject: &str,
     now_ms: i64,
 ) -> Result<SubjectRow, ServiceError> {
     let row = lock(tx, subject).await?;
+    settle(tx, in_force, subject, row, now_ms).await
+}
+
+/// Writes down what happened to a subject's subscription by itself up to `now_ms`. The subject is locked.
+pub(super) async fn settle(
+    tx: &mut Tx<'_>,
+    in_force: &InForce,
+    subject: &str,
+    row: SubjectRow,
+    now_ms: i64,
+) -> Result<SubjectRow, ServiceError> {
     let Some(Cow::Owned(settled)) = row.subscription.as_ref().map(|bought| bought.at(now_ms)) else {
         return Ok(row);
     };
     let author = Author { actor: MOMENTS_ACTOR.to_owned(), remote: String::new(), now_ms };
+    let at_ms = row.subscription.as_ref().and_then(|bought| bought.last_moment_ms(now_ms)).unwrap_or(now_ms);
+    let write = Write { author: &author, subject, action: "subscription.moment", at_ms };
     // Edges know already: what they hold says the same of this moment. So the revision stays, and nobody is told.
     let revision = row.subscription_revision;
-    record(tx, &author, subject, "subscription.moment", (&row, Some(&settled)), revision).await?;
+    write.record(tx, in_force, &row, Some(&settled), revision).await?;
     Ok(SubjectRow { subscription: Some(settled), ..row })
 }
 
 async fn write(
     tx: &mut Tx<'_>,
+    in_force: &InForce,
     author: &Author,
     subject: &str,
     action: &str,
     row: &SubjectRow,
     after: Option<&Subscription>,
 ) -> Result<(), ServiceError> {
-    record(tx, author, subject, action, (row, after), row.subscription_revision + 1).await?;
+    let write = Write { author, subject, action, at_ms: author.now_ms };
+    write.record(tx, in_force, row, after, row.subscription_revision + 1).await?;
     tell(tx, subject, row, author.now_ms).await
 }
 
-/// Writes a subscription and what is kept of the change: every write of one comes through here.
-async fn record(
-    tx: &mut Tx<'_>,
-    author: &Author,
-    subject: &str,
-    action: &str,
-    (row, after): (&SubjectRow, Option<&Subscription>),
-    revision: i64,
-) -> Result<(), ServiceError> {
-    subjects::write_subscription(tx, subject, after, revision, author.now_ms).await?;
-    let before = row.subscription.as_ref().and_then(|s| serde_json::to_value(s).ok());
-    let after = after.and_then(|s| serde_json::to_value(s).ok());
-    Ok(audit::append(tx, author, action, subject, before.as_ref(), after.as_ref()).await?)
+/// One write of a subscription.
+struct Write<'a> {
+    author: &'a Author,
+    subject: &'a str,
+    action: &'a str,
+    /// When it happened, Unix ms: a moment that was written down later was before.
+    at_ms: i64,
+}
+
+impl Write<'_> {
+    /// Writes a subscription and what is kept of the change: every write of one comes through here.
+    async fn record(
+        &self,
+        tx: &mut Tx<'_>,
+        in_force: &InForce,
+        row: &SubjectRow,
+        after: Option<&Subscription>,
+        revision: i64,
+    ) -> Result<(), ServiceError> {
+        let Self { author, subject, action, .. } = self;
+        subjects::write_subscription(tx, subject, after, revision, author.now_ms).await?;
+        let happened = self.happened(in_force, row, after);
+        happenings::note(tx, author.now_ms, &happened).await?;
+        let before = row.subscription.as_ref().and_then(|s| serde_json::to_value(s).ok());
+        let after = after.and_then(|s| serde_json::to_value(s).ok());
+        Ok(audit::append(tx, author, action, subject, before.as_ref(), after.as_ref()).await?)
+    }
+
+    /// What whoever listens is told of it.
+    fn happened(&self, in_force: &InForce, row: &SubjectRow, after: Option<&Subscription>) -> Vec<Happening> {
+        let (subject, at_ms, now_ms) = (self.subject.to_owned(), self.at_ms, self.author.now_ms);
+        let before = row.subscription.as_ref();
+        let tier = |subscription, moment_ms| {
+            let policy = &in_force.policy.as_ref()?.compiled;
+            let tier = policy.tier_in_force(subscription, row.tier_claim.as_deref(), moment_ms);
+            tier.map(|tier| tier.name.clone())
+        };
+        let mut happened = Vec::new();
+        let (from, to) = (tier(before, at_ms.saturating_sub(1)), tier(after, now_ms));
+        if from != to {
+            happened.push(Happening::TierChanged { subject: subject.clone(), from, to, at_ms });
+        }
+        let is_over = |bought: &&Subscription| bought.state == SubscriptionState::Expired;
+        if let (Some(over), None) = (after.filter(is_over), before.filter(is_over)) {
+            let tier = over.tier.clone();
+            happened.push(Happening::SubscriptionExpired { subject, tier, at_ms });
+        }
+        happened.extend(after.and_then(|bought| trial_ending(self.subject, bought, now_ms)));
+        happened
+    }
+}
+
+/// That a trial ends soon, if it does.
+pub(super) fn trial_ending(subject: &str, bought: &Subscription, now_ms: i64) -> Option<Happening> {
+    let ends_at_ms = bought.trial_ending_ms(now_ms)?;
+    Some(Happening::TrialEnding { subject: subject.to_owned(), tier: bought.tier.clone(), ends_at_ms })
 }
 
 /// Tells every session that knows the subject that its entitlements changed. The last thing that a transaction does.
@@ -346,10 +425,26 @@ fn check_subscription(subscription: &Subscription, in_force: &InForce) -> Result
             );
         }
     }
-    let moments = [Some(subscription.anchor_ms), subscription.expires_at_ms];
-    if moments.into_iter().flatten().any(|moment| !(CALENDAR_START_MS..CALENDAR_END_MS).contains(&moment)) {
-        let message =
-            "Give anchor_ms and expires_at_ms as Unix time in milliseconds, of the years 1 to 9998.";
+    if subscription.changes.len() > CHANGES_MAX {
+        return invalid(Invalid::Subscription, format!("Schedule at most {CHANGES_MAX} changes."));
+    }
+    for tier in subscription.changes.iter().filter_map(|change| change.tier.as_ref()) {
+        if policy.compiled.tier(tier).is_none() {
+            let message = format!("The policy in force has no tier {tier:?} to change to.");
+            return invalid(Invalid::TierUnknown, message);
+        }
+    }
+    let moments = [
+        Some(subscription.anchor_ms),
+        subscription.expires_at_ms,
+        subscription.trial_ends_at_ms,
+        subscription.period_ends_at_ms,
+        subscription.tier_since_ms,
+    ];
+    let mut moments =
+        moments.into_iter().flatten().chain(subscription.changes.iter().map(|change| change.at_ms));
+    if moments.any(|moment| !(CALENDAR_START_MS..CALENDAR_END_MS).contains(&moment)) {
+        let message = "Give all moments as Unix time in milliseconds, of the years 1 to 9998.";
         return invalid(Invalid::Subscription, message.to_owned());
     }
     Ok(())

@@ -134,6 +134,16 @@ static LIST: Statement = Statement::new(
        AND (CAST($3 AS TEXT) IS NULL OR subscription_state = $3)
      ORDER BY subject LIMIT $4",
 );
+static WRITE_NEXT_MOMENT: Statement =
+    Statement::new("UPDATE subjects SET next_moment_ms = $2 WHERE subject = $1");
+static DUE: Statement = Statement::new(
+    "SELECT subject FROM subjects WHERE next_moment_ms <= $1 ORDER BY next_moment_ms, subject LIMIT $2",
+);
+// Not by a range of names, whose order is the database's own.
+static BEGINNING_WITH: Statement = Statement::new(
+    "SELECT subject FROM subjects WHERE substr(subject, 1, length($1)) = $1 AND subject > $2
+     ORDER BY subject LIMIT $3",
+);
 static HOLDING: Statement = Statement::new(
     "SELECT subject FROM subjects WHERE book LIKE '%\"' || $1 || '\"%' OR sessions LIKE '%\"' || $1 || '\"%'
      ORDER BY subject LIMIT $2",
@@ -204,7 +214,7 @@ pub async fn write_subscription(
     let text = subscription.map(|subscription| to_json("a subscription", subscription)).transpose()?;
     let tier = subscription.map(|subscription| subscription.tier.as_str());
     let state = subscription.map(|subscription| state_text(subscription.state)).transpose()?;
-    let next_ms = subscription.and_then(|subscription| subscription.next_moment_ms(now_ms));
+    let next_ms = subscription.and_then(|subscription| subscription.next_notice_ms(now_ms));
     let values = values![subject, text.as_deref(), tier, state.as_deref(), next_ms, revision, now_ms];
     tx.execute(&WRITE_SUBSCRIPTION, values).await?;
     super::history::append(tx, subject, subscription, now_ms).await
@@ -255,10 +265,36 @@ pub async fn list(
         .collect()
 }
 
+/// At most `limit` subjects to whose subscriptions something happened by itself up to `now_ms` (Unix ms), or is to be told of
+/// them. Not locked.
+pub async fn due(database: &Database, now_ms: i64, limit: i64) -> Result<Vec<String>, StoreError> {
+    database.fetch_all(&DUE, values![now_ms, limit]).await?.iter().map(|row| row.text(0)).collect()
+}
+
+/// Writes when the subject is due again; nothing else of it. The subject is locked.
+pub async fn write_next_moment(
+    tx: &mut Tx<'_>,
+    subject: &str,
+    next_ms: Option<i64>,
+) -> Result<(), StoreError> {
+    tx.execute(&WRITE_NEXT_MOMENT, values![subject, next_ms]).await.map(drop)
+}
+
 /// At most `limit` subjects that `session` knows. Reads all books: only for an edge that missed changes which
 /// have been forgotten since.
 pub async fn holding(database: &Database, session: &str, limit: i64) -> Result<Vec<String>, StoreError> {
     database.fetch_all(&HOLDING, values![session, limit]).await?.iter().map(|row| row.text(0)).collect()
+}
+
+/// At most `limit` subjects after `after` whose names begin with `prefix`.
+pub async fn beginning_with(
+    database: &Database,
+    prefix: &str,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<String>, StoreError> {
+    let rows = database.fetch_all(&BEGINNING_WITH, values![prefix, after, limit]).await?;
+    rows.iter().map(|row| row.text(0)).collect()
 }
 
 fn subject_rows(subjects: &[&str]) -> Vec<serde_json::Value> {

@@ -105,7 +105,8 @@ impl Rules {
     /// none: who cannot be told to be one is not.
     fn is_organization_admin(&self, claims: &Value) -> bool {
         let Some(rule) = &self.names.organization_admin else { return false };
-        let makes_one = |value: &Value| value.as_str().is_some_and(|text| rule.values.iter().any(|v| v == text));
+        let makes_one =
+            |value: &Value| value.as_str().is_some_and(|text| rule.values.iter().any(|v| v == text));
         match find(claims, &rule.claim) {
             Some(Value::Array(values)) => values.iter().any(makes_one),
             Some(value) => makes_one(value),

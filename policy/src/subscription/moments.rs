@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::{EffectiveState, ScheduledChange, Subscription, SubscriptionState};
+use super::{EffectiveState, ScheduledChange, Subscription, SubscriptionState, TRIAL_NOTICE_MS};
 use crate::window::{Period, Window};
 
 /// What of a subscription depends on time, at a moment.
@@ -78,6 +78,22 @@ impl Subscription {
     /// The last moment up to `now_ms` (both Unix ms) at which something else may have held just before.
     pub fn last_moment_ms(&self, now_ms: i64) -> Option<i64> {
         self.moments().filter(|moment_ms| *moment_ms <= now_ms).max()
+    }
+
+    /// The end (Unix ms) of the trial that at `now_ms` is near, and after which the tier is not in force any more.
+    pub fn trial_ending_ms(&self, now_ms: i64) -> Option<i64> {
+        let end_ms = self.trial_ends_at_ms.filter(|_| self.state == SubscriptionState::Trialing)?;
+        let is_near = (end_ms.saturating_sub(TRIAL_NOTICE_MS)..end_ms).contains(&now_ms);
+        (is_near && !self.in_force(end_ms)).then_some(end_ms)
+    }
+
+    /// The first moment after `now_ms` (both Unix ms) at which somebody is to be told something: when something may change,
+    /// and when the end of a trial is near.
+    pub fn next_notice_ms(&self, now_ms: i64) -> Option<i64> {
+        let notice = self.trial_ends_at_ms.map(|end_ms| end_ms.saturating_sub(TRIAL_NOTICE_MS));
+        let notice =
+            notice.filter(|notice_ms| self.state == SubscriptionState::Trialing && *notice_ms > now_ms);
+        self.next_moment_ms(now_ms).into_iter().chain(notice).min()
     }
 
     /// The first moment after the billing period that `now_ms` is in, Unix ms: what a payment provider told, while it is to

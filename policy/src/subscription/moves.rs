@@ -83,11 +83,17 @@ mod tests {
             expires_at_ms: Some(80),
             ..pro()
         };
-        check(Some(&changing), Some(&changing.at(100)), expect!["40: pro Active -> basic Active; 80: basic Active -> basic Expired"]);
+        check(
+            Some(&changing),
+            Some(&changing.at(100)),
+            expect!["40: pro Active -> basic Active; 80: basic Active -> basic Expired"],
+        );
         check(
             Some(&changing),
             Some(&pro()),
-            expect!["40: pro Active -> basic Active; 80: basic Active -> basic Expired; 100: basic Expired -> pro Active"],
+            expect![
+                "40: pro Active -> basic Active; 80: basic Active -> basic Expired; 100: basic Expired -> pro Active"
+            ],
         );
     }
 

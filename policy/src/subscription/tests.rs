@@ -95,6 +95,25 @@ fn what_is_written_down_carries_the_moment_of_its_tier() {
     assert_eq!(settled.changes, subscription.changes[2..]);
 }
 
+#[test]
+fn a_trial_that_ends_in_three_days_is_told_once_it_is_near_unless_it_goes_on() {
+    let (end_ms, near_ms) = (10 * TRIAL_NOTICE_MS, 9 * TRIAL_NOTICE_MS);
+    let trial = Subscription {
+        tier: "pro".to_owned(),
+        state: SubscriptionState::Trialing,
+        trial_ends_at_ms: Some(end_ms),
+        ..Subscription::default()
+    };
+    assert_eq!(trial.next_notice_ms(0), Some(near_ms));
+    assert_eq!(trial.next_notice_ms(near_ms), Some(end_ms));
+    let near =
+        [near_ms - 1, near_ms, end_ms - 1, end_ms].map(|now_ms| trial.trial_ending_ms(now_ms).is_some());
+    assert_eq!(near, [false, true, true, false]);
+    let active = ScheduledChange { at_ms: end_ms, tier: None, state: Some(SubscriptionState::Active) };
+    let goes_on = Subscription { changes: vec![active], ..trial };
+    assert_eq!(goes_on.trial_ending_ms(near_ms), None);
+}
+
 fn check_periods(anchor: &str, count: usize, expected: Expect) {
     let subscription = Subscription { anchor_ms: ms(anchor), ..Subscription::default() };
     let mut now_ms = subscription.anchor_ms;
