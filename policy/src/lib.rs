@@ -13,6 +13,8 @@ pub mod labels;
 pub mod lease;
 pub mod limit;
 pub mod path;
+#[cfg(feature = "price")]
+pub mod price;
 pub mod request;
 mod route;
 pub mod status;

@@ -98,6 +98,11 @@ kinds! {
     UserTokenCriticalHeader UNAUTHORIZED "token-critical-header" "The user's token asks for what is not understood";
     UserTokenClaims UNAUTHORIZED "token-claims" "The user's token lacks a claim";
     PaymentNotConfigured CONFLICT "payment-not-configured" "The tier cannot be paid here";
+    InvoiceMissing NOT_FOUND "invoice-missing" "There is no such invoice";
+    NoPrices CONFLICT "no-prices" "A policy with prices must be applied first";
+    InvoiceOverlap CONFLICT "invoice-overlap" "A part of the time is in an invoice already";
+    PeriodOpen CONFLICT "period-open" "The time is not over";
+    AmountTooLarge UNPROCESSABLE_ENTITY "amount-too-large" "The amount cannot be told";
 }
 
 /// After how many seconds a client may try again where the problem may have passed by then.
@@ -230,6 +235,10 @@ fn invalid_kind(rule: Invalid) -> ProblemKind {
         Invalid::Action => ProblemKind::ActionRefused,
         Invalid::Grant => ProblemKind::GrantInvalid,
         Invalid::GrantConflict => ProblemKind::GrantConflict,
+        Invalid::NoPrices => ProblemKind::NoPrices,
+        Invalid::InvoiceOverlap => ProblemKind::InvoiceOverlap,
+        Invalid::PeriodOpen => ProblemKind::PeriodOpen,
+        Invalid::AmountTooLarge => ProblemKind::AmountTooLarge,
     }
 }
 
@@ -243,6 +252,7 @@ fn not_found_kind(what: NotFound) -> ProblemKind {
         NotFound::Token => ProblemKind::TokenUnknown,
         NotFound::Issuer => ProblemKind::IssuerUnknown,
         NotFound::Grant => ProblemKind::GrantMissing,
+        NotFound::Invoice => ProblemKind::InvoiceMissing,
     }
 }
 
@@ -256,6 +266,7 @@ fn not_found_detail(what: NotFound) -> &'static str {
         NotFound::Token => "GET /v1/tokens lists the tokens there are.",
         NotFound::Issuer => "Name an issuer of the policy in force whose keys come from a `url`.",
         NotFound::Grant => "GET /v1/subjects/{subject}/grants lists the grants there are.",
+        NotFound::Invoice => "GET /v1/invoices lists the closed ones.",
     }
 }
 

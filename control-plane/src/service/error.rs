@@ -69,6 +69,10 @@ pub enum Invalid {
     Action,
     Grant,
     GrantConflict,
+    NoPrices,
+    InvoiceOverlap,
+    PeriodOpen,
+    AmountTooLarge,
 }
 
 /// A thing that can be missing.
@@ -90,6 +94,8 @@ pub enum NotFound {
     Issuer,
     /// A subject's grant.
     Grant,
+    /// A closed invoice.
+    Invoice,
 }
 
 impl std::fmt::Display for NotFound {
@@ -103,6 +109,7 @@ impl std::fmt::Display for NotFound {
             Self::Token => "token",
             Self::Issuer => "issuer",
             Self::Grant => "grant",
+            Self::Invoice => "invoice",
         })
     }
 }

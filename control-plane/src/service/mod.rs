@@ -8,6 +8,7 @@ pub mod explain;
 pub mod grants;
 pub mod happenings;
 pub mod in_force;
+pub mod invoices;
 pub mod jwks;
 pub mod languages;
 pub mod lifecycle;

@@ -10,6 +10,7 @@ mod database;
 mod error;
 pub mod events;
 pub mod history;
+pub mod invoices;
 pub mod issuer_keys;
 pub mod payments;
 pub mod policies;

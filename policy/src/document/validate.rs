@@ -7,6 +7,7 @@ mod callers;
 mod charges;
 mod issuers;
 mod limits;
+mod prices;
 mod routes;
 mod tiers;
 
@@ -61,6 +62,14 @@ pub const WARNINGS_MAX: usize = 8;
 pub const TEMPLATE_BYTES_MAX: usize = 16 << 10;
 /// Most limits of one tier that one request can touch: all of them are checked in one swap.
 pub const LIMITS_PER_REQUEST_MAX: usize = 16;
+/// Most prices of one tier.
+pub const PRICES_MAX: usize = 64;
+/// Most steps of one price.
+pub const PRICE_STEPS_MAX: usize = 32;
+/// Most costs by labels of one price.
+pub const COSTS_MAX: usize = 200;
+/// Largest fee, hundredths of a percent: ten times what it is on.
+pub const FEE_BASIS_POINTS_MAX: u32 = 100_000;
 /// Longest name of a meter, tier, limit or feature, bytes.
 pub const NAME_BYTES_MAX: usize = 64;
 /// Longest text that is not a name, such as an issuer or an address, bytes.
@@ -79,6 +88,7 @@ pub fn validate(document: &PolicyDocument) -> Vec<Fault> {
     issuers::validate(document, &mut faults);
     callers::validate(document, &mut faults);
     tiers::validate(document, &mut faults);
+    prices::validate(document, &mut faults);
     routes::validate(document, &mut faults);
     answers::validate(&document.denials, &mut faults);
     faults.into_vec()

@@ -83,7 +83,7 @@ fn version<'a>(
 }
 
 /// A text for people, in each of its languages.
-fn localized(path: &str, text: &Localized, faults: &mut Faults) {
+pub(super) fn localized(path: &str, text: &Localized, faults: &mut Faults) {
     let Localized::ByLanguage(texts) = text else {
         return text.all().into_iter().for_each(|text| faults.check_text(path, text));
     };
