@@ -9,9 +9,10 @@ use std::sync::Arc;
 use crate::body::pointer::Pointer;
 use crate::charge;
 use crate::document::{
-    Anonymous, Auth, Bodies, DenialTemplate, Denials, Enforcement, Fault, Limit, Maximum, OnControlPlaneLoss,
-    PolicyDocument, RouteRules, Scope, UNITS_MAX, validate,
+    Anonymous, Auth, Bodies, Charge, DenialTemplate, Denials, Enforcement, Fault, Limit, Maximum, Meter,
+    OnControlPlaneLoss, PolicyDocument, RouteRules, Scope, UNITS_MAX, validate,
 };
+use crate::label::Labels;
 use crate::limit::{self, LimitKind};
 use crate::route::{Call, Conditions, Router, Template};
 use crate::status::StatusSet;
@@ -54,6 +55,8 @@ pub struct CompiledPolicy {
     pub default_route: Arc<CompiledRoute>,
     /// Where the amounts of charges and estimates stand in request bodies, each once.
     pub request_pointers: Vec<Pointer>,
+    /// Where labels stand in request bodies, each once.
+    pub request_labels: Vec<Pointer>,
     /// Headers that routes ask for, each once: a request that repeats one could be read in two ways.
     pub route_headers: Vec<Box<str>>,
     /// Whether some tier limits each member of an organisation.
@@ -143,14 +146,19 @@ impl CompiledRoute {
         self.template.value_in(normalised_path, name)
     }
 
-    /// Whether an amount is read in the response's body.
+    /// Whether an amount or a label is read in the response's body.
     pub fn reads_response(&self) -> bool {
-        self.charges.iter().any(|charge| matches!(charge.amount, Amount::ResponseJson(_)))
+        self.charges.iter().any(|charge| {
+            matches!(charge.amount, Amount::ResponseJson(_))
+                || charge.labels.response_pointers().next().is_some()
+        })
     }
 
     /// Whether all that a request costs here is constant: nothing of it must be looked at.
     pub fn is_plain(&self) -> bool {
-        self.charges.iter().all(|charge| matches!(charge.amount, Amount::Units(_)) && charge.id.is_none())
+        self.charges.iter().all(|charge| {
+            matches!(charge.amount, Amount::Units(_)) && charge.id.is_none() && !charge.labels.is_read()
+        })
     }
 }
 
@@ -172,6 +180,7 @@ impl CompiledPolicy {
         }
         let meters = Meters {
             names: document.meters.keys().map(String::as_str).collect(),
+            meters: &document.meters,
             on_control_plane_loss: document.on_control_plane_loss,
         };
         let (mut tiers, mut earlier) = (BTreeMap::new(), BTreeMap::new());
@@ -196,18 +205,15 @@ impl CompiledPolicy {
         }
         let default_route = meters.route(DEFAULT_ROUTE_NAME, &document.default_route, Template::default())?;
         let default_route = Arc::new(default_route);
-        let charges = routes.iter().chain([&default_route]).flat_map(|route| &route.charges);
-        let mut request_pointers = Vec::new();
-        for pointer in charges.flat_map(CompiledCharge::request_pointers) {
-            if !request_pointers.contains(pointer) {
-                request_pointers.push(pointer.clone());
-            }
-        }
+        let charges = || routes.iter().chain([&default_route]).flat_map(|route| &route.charges);
+        let request_pointers = each_once(charges().flat_map(CompiledCharge::request_pointers));
+        let request_labels = each_once(charges().flat_map(|charge| charge.labels.request_pointers()));
         let is_of_members = |limit: &CompiledLimit| limit.scope == Scope::Member;
         Ok(Self {
             revision,
             default_route,
             request_pointers,
+            request_labels,
             route_headers: route_headers(document),
             limits_members: tiers
                 .values()
@@ -306,6 +312,7 @@ impl CompiledPolicy {
 /// The meters' names, sorted, while they are being replaced by indices; and what limits take over from the policy.
 struct Meters<'a> {
     names: Vec<&'a str>,
+    meters: &'a BTreeMap<String, Meter>,
     on_control_plane_loss: OnControlPlaneLoss,
 }
 
@@ -347,8 +354,15 @@ impl Meters<'_> {
     fn route(&self, name: &str, rules: &RouteRules, template: Template) -> Result<CompiledRoute, Vec<Fault>> {
         let mut charges = Vec::with_capacity(rules.charges.len());
         for (meter, charge) in &rules.charges {
-            let charge = charge::meaning_of(charge, self.index(meter)?).map_err(|_| slipped(name, meter))?;
-            charges.extend(charge);
+            let compiled =
+                charge::meaning_of(charge, self.index(meter)?).map_err(|_| slipped(name, meter))?;
+            let by = self.meters.get(meter).map_or(&[][..], |meter| &meter.by);
+            let given = |label: &str| match charge {
+                Charge::Rules(rules) => rules.labels.get(label),
+                Charge::Units(_) => None,
+            };
+            let labels = Labels::of(by, name, given).map_err(|_| slipped(name, meter))?;
+            charges.extend(compiled.map(|charge| CompiledCharge { labels, ..charge }));
         }
         Ok(CompiledRoute {
             name: name.into(),
@@ -362,6 +376,15 @@ impl Meters<'_> {
             template,
         })
     }
+}
+
+fn each_once<'p>(pointers: impl Iterator<Item = &'p Pointer>) -> Vec<Pointer> {
+    pointers.fold(Vec::new(), |mut each, pointer| {
+        if !each.contains(pointer) {
+            each.push(pointer.clone());
+        }
+        each
+    })
 }
 
 fn route_headers(document: &PolicyDocument) -> Vec<Box<str>> {

@@ -53,7 +53,7 @@ pub fn parse(text: &str) -> Option<BTreeMap<String, String>> {
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
 /// The characters that RFC 3986 calls unreserved, and the `*` of [`OTHER`].
-fn is_kept(byte: u8) -> bool {
+pub(crate) fn is_kept(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~*".contains(&byte)
 }
 

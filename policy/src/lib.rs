@@ -9,6 +9,7 @@ pub mod compile;
 pub mod decision;
 pub mod document;
 pub mod jwt;
+pub mod label;
 pub mod labels;
 pub mod lease;
 pub mod limit;

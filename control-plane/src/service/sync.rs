@@ -12,7 +12,8 @@ use tollgate_policy::labels;
 use tollgate_policy::lease::{Book, ThingsApplied};
 use tollgate_policy::window::CALENDAR_END_MS;
 use tollgate_policy::wire::{
-    SYNC_SUBJECTS_MAX, SubjectAnswer, SubjectReport, SyncRequest, SyncResponse, WIRE_VERSION,
+    SYNC_DENIALS_MAX, SYNC_SUBJECTS_MAX, SubjectAnswer, SubjectReport, SyncRequest, SyncResponse,
+    WIRE_VERSION,
 };
 
 use super::entitled::{Entitled, Organization, organizations_in};
@@ -21,14 +22,22 @@ use super::things::Told;
 use super::{ControlPlane, InForce, Invalid, ServiceError};
 use crate::calendar::HOUR_MS;
 use crate::store::changes::ChangeKind;
+use crate::store::denials::DenialWrite;
 use crate::store::sessions::Beat;
 use crate::store::subjects::{BookWrite, SubjectRow};
 use crate::store::usage::UsageWrite;
-use crate::store::{StoreError, Tx, changes, sessions, subjects, usage};
+use crate::store::{StoreError, Tx, changes, denials, sessions, subjects, usage};
 
-/// Most accounts, usage entries and things of one subject in one report. A tier has at most 64 limits, each with two windows
-/// around its border; usage has an entry for each of 200 meters in two hours.
+/// Most accounts and things of one subject in one report. A tier has at most 64 limits, each with two windows around its
+/// border.
 const ENTRIES_MAX: usize = 512;
+
+/// Most usage entries of one subject in one report: one for each of 200 meters and each hour that was not told yet, and
+/// those that an edge tells apart by labels besides.
+const USAGE_ENTRIES_MAX: usize = 4_096;
+
+/// Longest name of a route, limit or code in a report of denials, bytes.
+const DENIAL_TEXT_BYTES_MAX: usize = 2_048;
 
 /// How often a sync starts anew because the configuration rose under it.
 const REFRESHES_MAX: usize = 4;
@@ -149,14 +158,18 @@ fn check_request(request: &SyncRequest) -> Result<(), ServiceError> {
         );
         return Err(ServiceError::invalid(Invalid::TooManySubjects, message));
     }
+    if request.denials.len() > SYNC_DENIALS_MAX {
+        let message = format!("Send at most {SYNC_DENIALS_MAX} denials in one sync.");
+        return Err(ServiceError::invalid(Invalid::Report, message));
+    }
     let is_long = |s: &&SubjectReport| {
-        [s.accounts.len(), s.usage.len(), s.things.len()].iter().any(|length| *length > ENTRIES_MAX)
+        s.accounts.len() > ENTRIES_MAX || s.things.len() > ENTRIES_MAX || s.usage.len() > USAGE_ENTRIES_MAX
     };
     let long = request.subjects.iter().find(is_long);
     match long {
         Some(report) => {
             let message = format!(
-                "Send at most {ENTRIES_MAX} accounts, usage entries and things of {:?}.",
+                "Send at most {ENTRIES_MAX} accounts and things, and {USAGE_ENTRIES_MAX} usage entries, of {:?}.",
                 report.subject
             );
             Err(ServiceError::invalid(Invalid::Report, message))
@@ -217,6 +230,7 @@ impl Sync<'_> {
             answers.push(self.apply(report, row, &told, &around, &mut effects));
         }
         effects.counts.too_late = self.write(tx, &before, &after).await?;
+        denials::merge(tx, &denials_of(self.request)).await?;
         things.write(tx, session).await?;
         if self.request.last && beat.closed_ms.is_none() {
             sessions::close(tx, session, self.now_ms).await?;
@@ -362,6 +376,38 @@ fn usage_of(request: &SyncRequest) -> Vec<UsageWrite<'_>> {
             labels,
             taken,
             freed,
+        })
+        .collect()
+}
+
+/// The denials of a report, each key once. What cannot be one is left out, so that it does not spoil the batch.
+fn denials_of(request: &SyncRequest) -> Vec<DenialWrite<'_>> {
+    let is_text = |text: &str| text.len() <= DENIAL_TEXT_BYTES_MAX && !text.chars().any(char::is_control);
+    let mut merged: BTreeMap<_, i64> = BTreeMap::new();
+    for denial in &request.denials {
+        let is_hour = (0..CALENDAR_END_MS).contains(&denial.hour) && denial.hour % HOUR_MS == 0;
+        let is_known = denial.subject.is_empty() || is_subject(&denial.subject);
+        let texts = [&denial.code, &denial.limit, &denial.route];
+        if is_hour && is_known && is_session(&denial.reporter) && texts.into_iter().all(|text| is_text(text))
+        {
+            let [code, limit_name, route] = texts.map(String::as_str);
+            let key =
+                (denial.subject.as_str(), denial.hour, code, limit_name, route, denial.reporter.as_str());
+            let count = i64::try_from(denial.count.min(UNITS_MAX)).unwrap_or(i64::MAX);
+            let merged = merged.entry(key).or_default();
+            *merged = (*merged).max(count);
+        }
+    }
+    merged
+        .into_iter()
+        .map(|((subject, hour_ms, code, limit_name, route, reporter), count)| DenialWrite {
+            subject,
+            hour_ms,
+            code,
+            limit_name,
+            route,
+            reporter,
+            count,
         })
         .collect()
 }

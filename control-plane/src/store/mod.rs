@@ -7,6 +7,7 @@ pub mod audit;
 pub mod changes;
 pub mod configuration;
 mod database;
+pub mod denials;
 mod error;
 pub mod events;
 pub mod history;

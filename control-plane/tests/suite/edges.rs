@@ -297,7 +297,7 @@ impl<'a> World<'a> {
         if !matches!(verdict, Verdict::Admit { .. }) {
             return verdict;
         }
-        record.count("calls", 1, wall_ms);
+        record.count("calls", "", 1, wall_ms);
         let end_ms = record.accounts[demands[3].account].taken_end_ms();
         let (counted_at_ms, started_ms) = (wall_ms, now_ms);
         this.in_flight.push(InFlight { subject: at, window, counted_at_ms, started_ms, end_ms, adds_room });
@@ -351,7 +351,7 @@ impl<'a> World<'a> {
             }
         }
         if is_refunded {
-            record.uncount("calls", 1, request.counted_at_ms);
+            record.uncount("calls", "", 1, request.counted_at_ms);
             self.truth.get_mut(&(this.session.to_string(), request.subject)).unwrap().1 += 1;
             *subject.admitted.get_mut(&request.window).unwrap() -= 1;
         }

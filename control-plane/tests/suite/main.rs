@@ -7,6 +7,7 @@ mod api;
 mod bypass;
 mod cli;
 mod crash;
+mod denials;
 mod edges;
 mod explain;
 mod histories;

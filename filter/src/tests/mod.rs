@@ -9,11 +9,13 @@ mod world;
 mod denials;
 mod ends;
 mod lifecycle;
+mod labels;
 mod limits;
 mod loss;
 mod pace;
 mod policies;
 mod random;
+mod refused;
 mod table;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};

@@ -8,7 +8,7 @@ use tollgate_policy::lease::{Book, Terms, Things, apply_things};
 use tollgate_policy::subject::organization_of;
 use tollgate_policy::subscription::{Entitlements, Subscription};
 use tollgate_policy::wire::{
-    PolicyBundle, SubjectAnswer, SyncRequest, SyncResponse, WIRE_VERSION, WatchResponse,
+    DenialReport, PolicyBundle, SubjectAnswer, SyncRequest, SyncResponse, WIRE_VERSION, WatchResponse,
 };
 
 /// For how long leases are valid, ms.
@@ -34,8 +34,8 @@ struct Session {
     closed: bool,
 }
 
-/// Usage of one meter of a subject, by session and hour: `(taken, freed)`.
-type Ledger = BTreeMap<(String, String), BTreeMap<(String, i64), (u64, u64)>>;
+/// Usage of one meter of a subject, by session, hour and labels: `(taken, freed)`.
+type Ledger = BTreeMap<(String, String), BTreeMap<(String, i64, String), (u64, u64)>>;
 
 pub struct Plane {
     pub document: PolicyDocument,
@@ -53,6 +53,8 @@ pub struct Plane {
     /// Bundles are cut in the middle.
     pub breaks_policies: bool,
     pub syncs: Vec<SyncRequest>,
+    /// Refusals by what they are told apart by, as `hour subject code limit route`, and by reporter.
+    denials: BTreeMap<(String, String), u64>,
     pub asked_for_keys: Vec<String>,
     pub watches: usize,
     pub policies: usize,
@@ -74,6 +76,7 @@ impl Plane {
             breaks_policies: false,
             wire_version: WIRE_VERSION,
             syncs: Vec::new(),
+            denials: BTreeMap::new(),
             asked_for_keys: Vec::new(),
             watches: 0,
             policies: 0,
@@ -151,6 +154,12 @@ impl Plane {
     pub fn sync(&mut self, request: &SyncRequest, now_ms: i64) -> SyncResponse {
         self.sweep(now_ms);
         self.syncs.push(request.clone());
+        for denial in &request.denials {
+            let DenialReport { hour, subject, code, limit, route, .. } = denial;
+            let key = (format!("{hour} {subject} {code} {limit} {route}"), denial.reporter.clone());
+            let count = self.denials.entry(key).or_default();
+            *count = denial.count.max(*count);
+        }
         let id = &request.session;
         let session = self.sessions.entry(id.clone()).or_insert(Session { heard_ms: now_ms, closed: false });
         let was_closed = session.closed;
@@ -163,7 +172,7 @@ impl Plane {
         for report in &request.subjects {
             for usage in &report.usage {
                 let ledger = self.ledger.entry((report.subject.clone(), usage.meter.clone())).or_default();
-                let entry = ledger.entry((id.clone(), usage.hour)).or_default();
+                let entry = ledger.entry((id.clone(), usage.hour, usage.labels.clone())).or_default();
                 *entry = (entry.0.max(usage.taken), entry.1.max(usage.freed));
             }
             // Limits of each member come from what its organisation has.
@@ -250,6 +259,26 @@ impl Plane {
     pub fn billed(&self, subject: &str, meter: &str) -> u64 {
         let ledger = self.ledger.get(&(subject.to_owned(), meter.to_owned()));
         ledger.map_or(0, |by| by.values().map(|(taken, freed)| taken - freed).sum())
+    }
+
+    /// How often what was refused, by what it is told apart by.
+    pub fn refused(&self) -> BTreeMap<String, u64> {
+        let mut sums = BTreeMap::new();
+        for ((refused, _), count) in &self.denials {
+            *sums.entry(refused.clone()).or_insert(0) += count;
+        }
+        sums
+    }
+
+    /// The same by labels; those that come to nothing are left out.
+    pub fn billed_by(&self, subject: &str, meter: &str) -> BTreeMap<String, u64> {
+        let mut sums = BTreeMap::new();
+        let ledger = self.ledger.get(&(subject.to_owned(), meter.to_owned()));
+        for ((_, _, labels), (taken, freed)) in ledger.into_iter().flatten() {
+            *sums.entry(labels.clone()).or_insert(0) += taken - freed;
+        }
+        sums.retain(|_, units| *units > 0);
+        sums
     }
 
     /// Units of a limit that are held or charged now.

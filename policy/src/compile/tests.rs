@@ -168,7 +168,7 @@ fn check_charge(charge: Value, expected: Expect) {
     });
     let policy = CompiledPolicy::compile(&document_of(document), 1).unwrap();
     let shown = policy.routes[0].charges.iter().map(|charge| {
-        let CompiledCharge { meter: _, amount, on, release, default, estimate, id, per_request } = charge;
+        let CompiledCharge { meter: _, amount, on, release, default, estimate, id, per_request, .. } = charge;
         let Estimate { source, default: otherwise } = estimate;
         let sign = if *release { "-" } else { "" };
         let per = if *per_request { "request" } else { "call" };

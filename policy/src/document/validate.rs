@@ -70,6 +70,12 @@ pub const PRICE_STEPS_MAX: usize = 32;
 pub const COSTS_MAX: usize = 200;
 /// Largest fee, hundredths of a percent: ten times what it is on.
 pub const FEE_BASIS_POINTS_MAX: u32 = 100_000;
+/// Most labels by which a meter tells its units apart.
+pub const LABELS_MAX: usize = 8;
+/// Longest names of them together, bytes.
+pub const LABEL_NAMES_BYTES_MAX: usize = 128;
+/// Longest label that is written into a policy, bytes.
+pub const LABEL_BYTES_MAX: usize = 128;
 /// Longest name of a meter, tier, limit or feature, bytes.
 pub const NAME_BYTES_MAX: usize = 64;
 /// Longest text that is not a name, such as an issuer or an address, bytes.

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::limits::Known;
 use super::{
-    DAYS_MAX, EARLIER_MAX, FEATURES_MAX, Faults, LANGUAGE_BYTES_MAX, LIMITS_MAX, METERS_MAX, TIERS_MAX,
+    DAYS_MAX, EARLIER_MAX, FEATURES_MAX, Faults, LABEL_NAMES_BYTES_MAX, LABELS_MAX, LANGUAGE_BYTES_MAX, LIMITS_MAX,
+    METERS_MAX, TIERS_MAX,
 };
 use crate::document::fault::{item, member};
 use crate::document::model::{Limit, Localized, PolicyDocument};
@@ -20,6 +21,12 @@ pub(super) fn validate(document: &PolicyDocument, faults: &mut Faults) {
             if let Some(text) = text {
                 faults.check_text(&member(&path, field), text);
             }
+        }
+        let by = member(&path, "by");
+        faults.check_count(&by, "labels", meter.by.len(), LABELS_MAX);
+        faults.check_name_list(&by, "label", &meter.by);
+        if meter.by.iter().map(String::len).sum::<usize>() > LABEL_NAMES_BYTES_MAX {
+            faults.add(by, format!("use names of at most {LABEL_NAMES_BYTES_MAX} bytes together"));
         }
     }
     faults.check_count("tiers", "tiers", document.tiers.len(), TIERS_MAX);

@@ -422,7 +422,7 @@ impl World {
             }
         }
         if counts_usage {
-            record.count(METER, 1, wall_ms);
+            record.count(METER, "", 1, wall_ms);
             self.usage_truth.entry((session, hour(wall_ms))).or_default().0 += 1;
         }
         let started_ms = self.now_ms;
@@ -484,7 +484,7 @@ impl World {
         if self.counts_usage && is_refunded {
             let freed = |r: &Record| r.usage.iter().map(|u| u.freed).sum::<u64>();
             let before = freed(record);
-            record.uncount(METER, 1, request.counted_at_ms);
+            record.uncount(METER, "", 1, request.counted_at_ms);
             let hour = hour(request.counted_at_ms);
             self.usage_truth.get_mut(&(request.session, hour)).unwrap().1 += freed(record) - before;
         }
@@ -521,7 +521,7 @@ impl World {
             assert_eq!((&account.rest, account.level.owed), (&now.rest, now.level.owed));
         }
         if self.counts_usage {
-            record.uncount(METER, 1, request.counted_at_ms);
+            record.uncount(METER, "", 1, request.counted_at_ms);
             self.usage_truth.get_mut(&(request.session, hour(request.counted_at_ms))).unwrap().1 += 1;
         }
     }
