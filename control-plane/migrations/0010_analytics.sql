@@ -62,3 +62,19 @@ CREATE INDEX audit_by_target ON audit (target, id);
 CREATE INDEX audit_by_actor ON audit (actor, id);
 CREATE INDEX audit_by_action ON audit (action, id);
 CREATE INDEX audit_by_time ON audit (at_ms);
+CREATE INDEX invoices_by_time ON invoices (closed_ms);
+CREATE INDEX payment_orders_by_time ON payment_orders (paid_ms) WHERE paid_ms IS NOT NULL;
+
+-- What subscriptions brought in for each month, as they were at the end of a day of UTC, or at last of today.
+CREATE TABLE recurring_days (
+    day_ms BIGINT NOT NULL,
+    tier TEXT NOT NULL,
+    -- Which version of the tier; the last is the newest.
+    version BIGINT NOT NULL,
+    -- ISO 4217, or empty where nothing costs anything.
+    currency TEXT NOT NULL,
+    subscriptions BIGINT NOT NULL,
+    -- Flat prices for one month in minor units; of a year a twelfth.
+    month_minor BIGINT NOT NULL,
+    PRIMARY KEY (day_ms, tier, version, currency)
+);

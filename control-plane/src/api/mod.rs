@@ -1,6 +1,7 @@
 //! The HTTP interface: REST for people and programs under `/v1`, the edges' under `/edge/v1`. Endpoints translate, and
 //! decide nothing: a request into a call of the service, its answer into JSON, its error into a problem.
 
+mod analytics;
 mod audit;
 mod auth;
 mod bypass;
@@ -165,6 +166,13 @@ fn small() -> OpenApiRouter<Api> {
         .routes(routes!(bypass::show, bypass::set, bypass::clear))
         .routes(routes!(capacity::show, capacity::set))
         .routes(routes!(audit::list))
+        .routes(routes!(analytics::denials))
+        .routes(routes!(analytics::subjects))
+        .routes(routes!(analytics::subscriptions))
+        .routes(routes!(analytics::churned))
+        .routes(routes!(analytics::converted))
+        .routes(routes!(analytics::revenue))
+        .routes(routes!(analytics::limits))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

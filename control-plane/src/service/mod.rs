@@ -1,5 +1,6 @@
 //! What the control plane does: everything between an HTTP request and the store. Knows neither HTTP nor SQL.
 
+pub mod analytics;
 pub mod bypass;
 pub mod capacity;
 mod entitled;

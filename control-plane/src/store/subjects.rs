@@ -217,7 +217,7 @@ pub async fn write_subscription(
     let next_ms = subscription.and_then(|subscription| subscription.next_notice_ms(now_ms));
     let values = values![subject, text.as_deref(), tier, state.as_deref(), next_ms, revision, now_ms];
     tx.execute(&WRITE_SUBSCRIPTION, values).await?;
-    super::history::append(tx, subject, revision, subscription, now_ms).await
+    super::history::append(tx, subject, subscription, now_ms).await
 }
 
 /// Writes a bypass, or its absence. The subject is locked.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::limits::Known;
 use super::{
-    DAYS_MAX, EARLIER_MAX, FEATURES_MAX, Faults, LABEL_NAMES_BYTES_MAX, LABELS_MAX, LANGUAGE_BYTES_MAX, LIMITS_MAX,
-    METERS_MAX, TIERS_MAX,
+    DAYS_MAX, EARLIER_MAX, FEATURES_MAX, Faults, LABEL_NAMES_BYTES_MAX, LABELS_MAX, LANGUAGE_BYTES_MAX,
+    LIMITS_MAX, METERS_MAX, TIERS_MAX,
 };
 use crate::document::fault::{item, member};
 use crate::document::model::{Limit, Localized, PolicyDocument};
