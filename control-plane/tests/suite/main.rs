@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that meets what it does not expect fails")]
 
+mod analytics;
 mod api;
 mod bypass;
 mod cli;
@@ -13,6 +14,7 @@ mod explain;
 mod histories;
 mod jwks;
 mod kinds;
+mod me;
 mod store;
 mod support;
 mod things;

@@ -181,8 +181,11 @@ pub struct Served {
 
 impl Served {
     pub async fn start(url: &str) -> Self {
+        Self::start_with(url, Settings { watch_max_ms: 5_000, ..Settings::default() }).await
+    }
+
+    pub async fn start_with(url: &str, settings: Settings) -> Self {
         let clock = TestClock::shared();
-        let settings = Settings { watch_max_ms: 5_000, ..Settings::default() };
         let plane = plane_with(url, clock.clone(), settings).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Server::start(plane.clone(), listener, Fetcher::new().unwrap()).unwrap();

@@ -104,16 +104,19 @@ impl Background {
 
     /// Looks until `stopped`.
     pub async fn run(self, plane: &ControlPlane, mut stopped: watch::Receiver<bool>) {
-        let mut recurring_due_ms = 0;
+        let mut due_ms = 0;
         loop {
             let now_ms = plane.clock.now_ms();
-            if now_ms >= recurring_due_ms || recurring_due_ms - now_ms > DAY_MS {
-                recurring_due_ms = now_ms + DAY_AGE_MAX_MS;
-                if let Err(error) = self.look(plane).await {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "cannot work out analytics; trying again"
-                    );
+            // A clock that was set back must not hold it up for long.
+            if now_ms >= due_ms || due_ms - now_ms > DAY_AGE_MAX_MS {
+                due_ms = now_ms.saturating_add(DAY_AGE_MAX_MS);
+                let looked = tokio::select! {
+                    looked = self.look(plane) => looked,
+                    _ = stopped.wait_for(|stopped| *stopped) => return,
+                };
+                if let Err(error) = looked {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "cannot work out analytics; trying again");
                 }
             }
             tokio::select! {
