@@ -29,10 +29,11 @@ mod usage;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, Uri, header};
 use axum::middleware;
 use tollgate_policy::document::DOCUMENT_BYTES_MAX;
-use tower_http::cors::CorsLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::OpenApi as _;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -72,11 +73,13 @@ struct Description;
 /// The whole interface.
 pub fn router(api: Api) -> Router {
     let (router, _) = documented(&api).split_for_parts();
-    router
-        .fallback(unknown_route)
-        .method_not_allowed_fallback(unknown_method)
-        .layer(middleware::from_fn_with_state(api.clone(), observe::observe))
-        .with_state(api)
+    let router = router.fallback(unknown_route).method_not_allowed_fallback(unknown_method);
+    // Around all, since a preflight asks with a method that no route has; the layer itself looks at the path.
+    let router = match cors(&api.plane.settings.allow_origins) {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    router.layer(middleware::from_fn_with_state(api.clone(), observe::observe)).with_state(api)
 }
 
 /// The description of the whole interface.
@@ -134,10 +137,6 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .route_layer(middleware::from_fn_with_state(api.clone(), auth::user))
         .routes(routes!(plans::list));
-    let user = match cors(&api.plane.settings.allow_origins) {
-        Some(cors) => user.layer(cors),
-        None => user,
-    };
     let open = OpenApiRouter::new()
         .routes(routes!(operations::healthz))
         .routes(routes!(operations::readyz))
@@ -180,8 +179,14 @@ fn small() -> OpenApiRouter<Api> {
 
 /// What browsers of other origins may ask: nothing, or what end users may.
 fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
+    let allowed = origins.to_vec();
+    let may_ask = move |origin: &HeaderValue, asked: &Parts| {
+        let path = asked.uri.path();
+        let for_users = path == "/v1/plans" || path == "/v1/me" || path.starts_with("/v1/me/");
+        for_users && allowed.contains(origin)
+    };
     let layer = CorsLayer::new()
-        .allow_origin(origins.to_vec())
+        .allow_origin(AllowOrigin::predicate(may_ask))
         .allow_methods([Method::GET, Method::POST])
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
         .expose_headers([header::ETAG, header::CONTENT_LANGUAGE, header::RETRY_AFTER])

@@ -135,6 +135,7 @@ async fn a_user_sees_its_tier_its_limits_and_how_near_they_are() {
             (&me["warnings"][0]["limit"], &me["warnings"][0]["percent"]),
             (&json!("calls.hour"), &json!(80))
         );
+        served.clock.pass(1_000);
         let usage = get(&served, &token, "/v1/me/usage?by=day").await;
         assert_eq!(
             (&usage["subject"], &usage["usage"][0]["used"]),
@@ -327,6 +328,7 @@ async fn only_administrators_see_and_change_what_concerns_the_organisation() {
         }
         let organization = get(&served, &admin, "/v1/me/organization").await;
         assert_eq!((&organization["subject"], &organization["limits"][0]["used"]), (&json!("org:acme"), &json!(3)));
+        served.clock.pass(1_000);
         let usage = get(&served, &admin, "/v1/me/organization/usage?by=total").await;
         assert_eq!(usage["usage"][0]["used"], 3, "{usage}");
         let members = get(&served, &admin, "/v1/me/organization/members").await;

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::recurring::Recurring;
 use super::{ControlPlane, ServiceError, TopPeriod};
-use crate::calendar::{DAY_MS, HOUR_MS, day_of};
+use crate::calendar::{HOUR_MS, day_of};
 use crate::store::analytics::Made;
 use crate::store::{StoreError, analytics, subjects};
 
