@@ -62,7 +62,7 @@ mod tests {
     fn check(header: &str, expected: &str) {
         let texts = [("en", "hello"), ("fr", "bonjour"), ("pt-BR", "oi"), ("de", "hallo")];
         let text = Localized::ByLanguage(texts.map(|(tag, text)| (tag.to_owned(), text.to_owned())).into());
-        let (text, tag) = Languages::accepted(header).choose(&text).clone();
+        let (text, tag) = Languages::accepted(header).choose(&text);
         assert_eq!(format!("{text} {}", tag.unwrap_or_default()), expected, "{header}");
     }
 
