@@ -4,7 +4,7 @@
 -- again.
 CREATE TABLE subscription_history (
     subject TEXT NOT NULL,
-    -- The subject's `subscription_revision` that the write made: rises, with gaps.
+    -- From 1 on.
     seq BIGINT NOT NULL,
     -- Never less than that of the row before, whatever the clock did.
     at_ms BIGINT NOT NULL,
@@ -15,11 +15,10 @@ CREATE TABLE subscription_history (
     state TEXT,
     PRIMARY KEY (subject, seq)
 );
-CREATE INDEX subscription_history_by_time ON subscription_history (at_ms);
 
 -- What was bought before there was a history: known since its row was last written.
 INSERT INTO subscription_history (subject, seq, at_ms, subscription, tier, state)
-SELECT subject, subscription_revision, updated_ms, subscription, subscription_tier, subscription_state
+SELECT subject, 1, updated_ms, subscription, subscription_tier, subscription_state
 FROM subjects WHERE subscription IS NOT NULL;
 
 -- How many subscriptions went from one tier and state to another in a UTC day: at the moment when it held, not when it was
@@ -36,3 +35,46 @@ CREATE TABLE subscription_moves (
 INSERT INTO subscription_moves (day_ms, from_tier, from_state, to_tier, to_state, count)
 SELECT at_ms - at_ms % 86400000, '', '', tier, state, COUNT(*)
 FROM subscription_history GROUP BY at_ms - at_ms % 86400000, tier, state;
+
+-- Who used most of a meter in a day or month of UTC, worked out now and then from the ledger.
+CREATE TABLE usage_tops (
+    -- `day` or `month`.
+    period TEXT NOT NULL,
+    start_ms BIGINT NOT NULL,
+    meter TEXT NOT NULL,
+    -- From 1 on.
+    place BIGINT NOT NULL,
+    subject TEXT NOT NULL,
+    used BIGINT NOT NULL,
+    PRIMARY KEY (period, start_ms, meter, place)
+);
+-- When that was, and how many subjects used anything at all.
+CREATE TABLE usage_tops_made (
+    period TEXT NOT NULL,
+    start_ms BIGINT NOT NULL,
+    made_ms BIGINT NOT NULL,
+    subjects BIGINT NOT NULL,
+    PRIMARY KEY (period, start_ms)
+);
+
+-- By what the audit log is looked through.
+CREATE INDEX audit_by_target ON audit (target, id);
+CREATE INDEX audit_by_actor ON audit (actor, id);
+CREATE INDEX audit_by_action ON audit (action, id);
+CREATE INDEX audit_by_time ON audit (at_ms);
+CREATE INDEX invoices_by_time ON invoices (closed_ms);
+CREATE INDEX payment_orders_by_time ON payment_orders (paid_ms) WHERE paid_ms IS NOT NULL;
+
+-- What subscriptions brought in for each month, as they were at the end of a day of UTC, or at last of today.
+CREATE TABLE recurring_days (
+    day_ms BIGINT NOT NULL,
+    tier TEXT NOT NULL,
+    -- Which version of the tier; the last is the newest.
+    version BIGINT NOT NULL,
+    -- ISO 4217, or empty where nothing costs anything.
+    currency TEXT NOT NULL,
+    subscriptions BIGINT NOT NULL,
+    -- Flat prices for one month in minor units; of a year a twelfth.
+    month_minor BIGINT NOT NULL,
+    PRIMARY KEY (day_ms, tier, version, currency)
+);

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use axum::http::HeaderValue;
+
 use crate::service::payments::PaymentSettings;
 
 /// What an operator chooses.
@@ -20,6 +22,8 @@ pub struct Settings {
     pub events: EventSettings,
     /// Payment providers, and what is bought there. Default: none.
     pub payments: Arc<PaymentSettings>,
+    /// Origins whose pages may ask from a browser, such as `https://app.example.com`.
+    pub allow_origins: Vec<HeaderValue>,
 }
 
 /// What an operator chooses of the ledger.
@@ -79,6 +83,7 @@ impl Default for Settings {
             usage: UsageSettings::default(),
             events: EventSettings::default(),
             payments: Arc::default(),
+            allow_origins: Vec::new(),
         }
     }
 }

@@ -8,8 +8,8 @@ pub fn http_client(timeout: Duration) -> Result<reqwest::Client, reqwest::Error>
     builder(timeout).redirect(reqwest::redirect::Policy::limited(3)).build()
 }
 
-/// As [`http_client`], following no redirect: for what is sent to one address and nowhere else.
-pub fn http_client_that_stays(timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
+/// As [`http_client`], for requests that hold secrets: it follows no redirect to somewhere else.
+pub fn http_client_without_redirects(timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
     builder(timeout).redirect(reqwest::redirect::Policy::none()).build()
 }
 
@@ -30,14 +30,4 @@ fn builder(timeout: Duration) -> reqwest::ClientBuilder {
     // reqwest is built without a provider of its own. A second call finds the first and is ignored.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().timeout(timeout).user_agent(concat!("tollgate/", env!("CARGO_PKG_VERSION")))
-}
-
-/// As [`http_client`], for requests that hold secrets: it follows no redirect to somewhere else.
-pub fn http_client_without_redirects(timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder()
-        .timeout(timeout)
-        .redirect(reqwest::redirect::Policy::none())
-        .user_agent(concat!("tollgate/", env!("CARGO_PKG_VERSION")))
-        .build()
 }

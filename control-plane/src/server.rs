@@ -10,6 +10,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::api::{self, Api};
 use crate::service::ControlPlane;
+use crate::service::analytics::background::Background;
 use crate::service::jwks::Fetcher;
 use crate::service::moments::Moments;
 use crate::service::sweeper::Sweeper;
@@ -64,6 +65,8 @@ async fn run(
     tasks.spawn(async move { poller.run_poller(poller_stopped).await });
     let (sweeper, sweeper_stopped) = (plane.clone(), stopped.clone());
     tasks.spawn(async move { Sweeper::default().run(&sweeper, sweeper_stopped).await });
+    let (analytics, analytics_stopped) = (plane.clone(), stopped.clone());
+    tasks.spawn(async move { Background.run(&analytics, analytics_stopped).await });
     let (moments, moments_stopped) = (plane.clone(), stopped.clone());
     tasks.spawn(async move { Moments.run(&moments, moments_stopped).await });
     let (follower, follower_stopped) = (plane.clone(), stopped.clone());

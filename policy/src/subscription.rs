@@ -5,10 +5,12 @@
 
 pub mod grants;
 mod moments;
+mod moves;
 
 use std::collections::BTreeMap;
 
 pub use moments::{Effective, effective_state, effective_tier};
+pub use moves::{Move, Stage, moves};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,7 @@
 //! The HTTP interface: REST for people and programs under `/v1`, the edges' under `/edge/v1`. Endpoints translate, and
 //! decide nothing: a request into a call of the service, its answer into JSON, its error into a problem.
 
+mod analytics;
 mod archives;
 mod audit;
 mod auth;
@@ -17,8 +18,11 @@ mod grants;
 mod import;
 mod invoices;
 mod lifecycle;
+mod me;
 mod observe;
 mod operations;
+mod organization;
+mod plans;
 mod policy;
 mod preview;
 pub mod problem;
@@ -33,9 +37,11 @@ mod webhooks;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{Method, Uri};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, Uri, header};
 use axum::middleware;
 use tollgate_policy::document::DOCUMENT_BYTES_MAX;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -48,6 +54,9 @@ use crate::config::{
 };
 use problem::{Problem, ProblemKind};
 pub use state::Api;
+
+/// How long a browser may remember what it may ask.
+const PREFLIGHT_MAX_AGE: std::time::Duration = std::time::Duration::from_secs(3_600);
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -68,6 +77,8 @@ pub use state::Api;
         (name = "audit", description = "Who changed what"),
         (name = "events", description = "What other systems are told"),
         (name = "webhooks", description = "What payment providers tell"),
+        (name = "me", description = "For end users, with the token that their issuer gave them"),
+        (name = "analytics", description = "What became of subscriptions, limits and usage"),
         (name = "edge", description = "For Tollgate's filter in Envoy"),
         (name = "operations", description = "For operators; no token"),
     )
@@ -77,11 +88,13 @@ struct Description;
 /// The whole interface.
 pub fn router(api: Api) -> Router {
     let (router, _) = documented(&api).split_for_parts();
-    router
-        .fallback(unknown_route)
-        .method_not_allowed_fallback(unknown_method)
-        .layer(middleware::from_fn_with_state(api.clone(), observe::observe))
-        .with_state(api)
+    let router = router.fallback(unknown_route).method_not_allowed_fallback(unknown_method);
+    // Around all, since a preflight asks with a method that no route has; the layer itself looks at the path.
+    let router = match cors(&api.plane.settings.allow_origins) {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    router.layer(middleware::from_fn_with_state(api.clone(), observe::observe)).with_state(api)
 }
 
 /// The description of the whole interface.
@@ -90,7 +103,7 @@ pub fn openapi(api: &Api) -> OpenApi {
     let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
     openapi.components.get_or_insert_default().add_security_scheme("token", bearer);
     for (path, item) in &mut openapi.paths.paths {
-        let has_token = path.starts_with("/v1/") || path.starts_with("/edge/");
+        let has_token = (path.starts_with("/v1/") && path != "/v1/plans") || path.starts_with("/edge/");
         let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
         for operation in operations.into_iter().flatten() {
             described::complete(operation, has_token);
@@ -136,6 +149,19 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
         .routes(routes!(edge::keys))
         .layer(DefaultBodyLimit::max(SYNC_BODY_BYTES_MAX))
         .route_layer(middleware::from_fn_with_state(api.clone(), auth::edge));
+    let user = OpenApiRouter::new()
+        .routes(routes!(me::show))
+        .routes(routes!(me::usage))
+        .routes(routes!(me::upgrade))
+        .routes(routes!(me::downgrade))
+        .routes(routes!(me::cancel))
+        .routes(routes!(organization::show))
+        .routes(routes!(organization::usage))
+        .routes(routes!(organization::members))
+        .routes(routes!(organization::show_member))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .route_layer(middleware::from_fn_with_state(api.clone(), auth::user))
+        .routes(routes!(plans::list));
     let open = OpenApiRouter::new()
         .routes(routes!(operations::healthz))
         .routes(routes!(operations::readyz))
@@ -148,7 +174,7 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
                 .routes(routes!(webhooks::cinetpay, webhooks::ping))
                 .layer(DefaultBodyLimit::max(WEBHOOK_BODY_BYTES_MAX)),
         );
-    OpenApiRouter::with_openapi(Description::openapi()).merge(admin).merge(edge).merge(open)
+    OpenApiRouter::with_openapi(Description::openapi()).merge(admin).merge(edge).merge(user).merge(open)
 }
 
 fn small() -> OpenApiRouter<Api> {
@@ -177,6 +203,13 @@ fn small() -> OpenApiRouter<Api> {
         .routes(routes!(invoices::show))
         .routes(routes!(invoices::close))
         .routes(routes!(invoices::preview))
+        .routes(routes!(analytics::denials))
+        .routes(routes!(analytics::subjects))
+        .routes(routes!(analytics::subscriptions))
+        .routes(routes!(analytics::churned))
+        .routes(routes!(analytics::converted))
+        .routes(routes!(analytics::revenue))
+        .routes(routes!(analytics::limits))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .routes(routes!(event_endpoints::list, event_endpoints::create))
@@ -196,6 +229,23 @@ fn small() -> OpenApiRouter<Api> {
         .routes(routes!(archives::show))
         .routes(routes!(archives::restore))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+}
+
+/// What browsers of other origins may ask: nothing, or what end users may.
+fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
+    let allowed = origins.to_vec();
+    let may_ask = move |origin: &HeaderValue, asked: &Parts| {
+        let path = asked.uri.path();
+        let for_users = path == "/v1/plans" || path == "/v1/me" || path.starts_with("/v1/me/");
+        for_users && allowed.contains(origin)
+    };
+    let layer = CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(may_ask))
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+        .expose_headers([header::ETAG, header::CONTENT_LANGUAGE, header::RETRY_AFTER])
+        .max_age(PREFLIGHT_MAX_AGE);
+    (!origins.is_empty()).then_some(layer)
 }
 
 async fn unknown_route(uri: Uri) -> Problem {

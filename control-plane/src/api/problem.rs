@@ -93,6 +93,19 @@ kinds! {
     GrantMissing NOT_FOUND "grant-missing" "The subject has no such grant";
     GrantConflict CONFLICT "grant-conflict" "Another grant has this id";
     GrantInvalid UNPROCESSABLE_ENTITY "grant-invalid" "Such a grant cannot be given";
+    UserTokenMalformed UNAUTHORIZED "token-malformed" "The user's token cannot be read";
+    UserTokenTooLarge UNAUTHORIZED "token-too-large" "The user's token is too long";
+    UserTokenAlgorithm UNAUTHORIZED "token-algorithm" "The user's token is signed in a way that is not accepted";
+    UserTokenUnknownIssuer UNAUTHORIZED "token-unknown-issuer" "The user's token is of an issuer that is not trusted";
+    UserTokenUnknownKey UNAUTHORIZED "token-unknown-key" "The user's token is signed with an unknown key";
+    UserTokenSignature UNAUTHORIZED "token-signature" "The user's token is not signed by its issuer";
+    UserTokenExpired UNAUTHORIZED "token-expired" "The user's token has expired";
+    UserTokenNotYetValid UNAUTHORIZED "token-not-yet-valid" "The user's token is not valid yet";
+    UserTokenAudience UNAUTHORIZED "token-audience" "The user's token is for somebody else";
+    UserTokenType UNAUTHORIZED "token-type" "The user's token is of another type";
+    UserTokenCriticalHeader UNAUTHORIZED "token-critical-header" "The user's token asks for what is not understood";
+    UserTokenClaims UNAUTHORIZED "token-claims" "The user's token lacks a claim";
+    PaymentNotConfigured CONFLICT "payment-not-configured" "The tier cannot be paid here";
     InvoiceMissing NOT_FOUND "invoice-missing" "There is no such invoice";
     NoPrices CONFLICT "no-prices" "A policy with prices must be applied first";
     InvoiceOverlap CONFLICT "invoice-overlap" "A part of the time is in an invoice already";
@@ -202,6 +215,18 @@ impl From<ServiceError> for Problem {
                 format!("The key {key:?} was used with other values. Repeat those, or choose another key."),
             ),
             ServiceError::Busy(message) => Self::new(ProblemKind::Busy, message),
+            ServiceError::Token(fault) => {
+                let kind = ProblemKind::ALL.iter().find(|kind| kind.code() == fault.code());
+                Self::new(kind.copied().unwrap_or(ProblemKind::TokenInvalid), fault.to_string())
+            }
+            ServiceError::NotAdministrator => Self::new(
+                ProblemKind::RightMissing,
+                "Only an administrator of the organisation may do this. Ask one.",
+            ),
+            ServiceError::PaymentNotConfigured => Self::new(
+                ProblemKind::PaymentNotConfigured,
+                "This tier has a price, and no payment provider sells it here. Ask who runs this API.",
+            ),
             ServiceError::Store(error) => error.into(),
         }
     }

@@ -115,7 +115,7 @@ impl UsageSumBody {
 }
 
 impl UsageBody {
-    fn new(subject: String, by: By, view: UsageView) -> Self {
+    pub(super) fn new(subject: String, by: By, view: UsageView) -> Self {
         let usage = view.sums.into_iter().map(UsageSumBody::new).collect();
         Self { subject, from: view.from.to_string(), to: view.to.to_string(), by, usage }
     }
@@ -137,6 +137,15 @@ pub async fn usage(
     State(api): State<Api>,
     Path(subject): Path<String>,
     Query(parameters): Query<UsageParameters>,
+) -> Result<Json<UsageBody>, Problem> {
+    usage_of(&api, subject, parameters).await
+}
+
+/// What a subject used, whoever may ask for it.
+pub(super) async fn usage_of(
+    api: &Api,
+    subject: String,
+    parameters: UsageParameters,
 ) -> Result<Json<UsageBody>, Problem> {
     let UsageParameters { meter, from, to, by, group } = parameters;
     let query = UsageQuery { meter, from, to, by: by.into(), group: names(group) };

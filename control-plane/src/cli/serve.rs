@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use axum::http::HeaderValue;
 use clap::{Args, ValueEnum};
+use reqwest::Url;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tollgate_control_plane::clock::SystemClock;
@@ -75,6 +77,10 @@ pub struct ServeArguments {
     /// A file that says which payment providers there are, and which tier is bought by what (docs/payments.md).
     #[arg(long, env = "TOLLGATE_PAYMENTS", value_name = "FILE")]
     payments: Option<PathBuf>,
+    /// An origin whose pages may ask for plans and, with a user's token, for /v1/me from a browser, such as
+    /// `https://app.example.com`. May be given again.
+    #[arg(long, env = "TOLLGATE_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',', value_parser = origin)]
+    allow_origin: Vec<HeaderValue>,
     /// What is logged: a level, or directives such as `info,tollgate_control_plane=debug`.
     #[arg(long, env = "TOLLGATE_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
@@ -122,6 +128,7 @@ pub async fn run(arguments: ServeArguments) -> Result<(), CliError> {
             retention_days: arguments.events_retention_days,
         },
         payments: payments(arguments.payments.as_deref())?.into(),
+        allow_origins: arguments.allow_origin.clone(),
     };
     let kind = database.kind();
     let plane = ControlPlane::start(database, SystemClock::shared(), settings, tokens)
@@ -192,6 +199,18 @@ fn sink(arguments: &ServeArguments) -> Result<Option<SinkSettings>, CliError> {
         return Err(CliError::Usage("TOLLGATE_USAGE_SINK_TOKEN must have no spaces".to_owned()));
     }
     Ok(Some(SinkSettings { url, token }))
+}
+
+/// An origin as browsers send it (RFC 6454 6.2): what is spelled in another way would never be met.
+fn origin(text: &str) -> Result<HeaderValue, String> {
+    let url: Option<Url> = text.parse().ok();
+    match url.filter(|url| url.origin().is_tuple() && url.origin().ascii_serialization() == text) {
+        Some(_) => HeaderValue::from_str(text).map_err(|error| error.to_string()),
+        None => {
+            Err("write an origin as browsers send it: scheme, host and perhaps a port, no slash at the end"
+                .to_owned())
+        }
+    }
 }
 
 fn payments(file: Option<&Path>) -> Result<PaymentSettings, CliError> {

@@ -35,6 +35,15 @@ pub enum ServiceError {
     /// No more of this can be done now. Try again in a moment.
     #[error("{0}")]
     Busy(&'static str),
+    /// The end user's token was not accepted.
+    #[error("{0}")]
+    Token(tollgate_policy::jwt::TokenFault),
+    /// Only an administrator of the organisation may do that.
+    #[error("the user does not administrate an organisation")]
+    NotAdministrator,
+    /// No payment provider sells the tier.
+    #[error("no payment provider sells the tier")]
+    PaymentNotConfigured,
     /// The store did not do it.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -1,5 +1,6 @@
 //! What the control plane does: everything between an HTTP request and the store. Knows neither HTTP nor SQL.
 
+pub mod analytics;
 pub mod archives;
 pub mod bypass;
 pub mod capacity;
@@ -15,7 +16,9 @@ pub mod import;
 pub mod in_force;
 pub mod invoices;
 pub mod jwks;
+pub mod languages;
 pub mod lifecycle;
+pub mod me;
 pub mod members;
 pub mod metrics;
 pub mod moments;

@@ -3,6 +3,7 @@
 //! One file for each table, each a few functions on a [`Tx`]. What a change means is the service's to say: nothing here
 //! decides, and nothing here knows HTTP.
 
+pub mod analytics;
 pub mod archives;
 pub mod audit;
 pub mod changes;

@@ -144,6 +144,11 @@ static WRITE_NEXT_MOMENT: Statement =
 static DUE: Statement = Statement::new(
     "SELECT subject FROM subjects WHERE next_moment_ms <= $1 ORDER BY next_moment_ms, subject LIMIT $2",
 );
+// Not by a range of names, whose order is the database's own.
+static BEGINNING_WITH: Statement = Statement::new(
+    "SELECT subject FROM subjects WHERE substr(subject, 1, length($1)) = $1 AND subject > $2
+     ORDER BY subject LIMIT $3",
+);
 static HOLDING: Statement = Statement::new(
     "SELECT subject FROM subjects WHERE book LIKE '%\"' || $1 || '\"%' OR sessions LIKE '%\"' || $1 || '\"%'
      ORDER BY subject LIMIT $2",
@@ -221,7 +226,7 @@ pub async fn write_subscription(
     let next_ms = subscription.and_then(|subscription| subscription.next_notice_ms(now_ms));
     let values = values![subject, text.as_deref(), tier, state.as_deref(), next_ms, revision, now_ms];
     tx.execute(&WRITE_SUBSCRIPTION, values).await?;
-    super::history::append(tx, subject, revision, subscription, now_ms).await
+    super::history::append(tx, subject, subscription, now_ms).await
 }
 
 /// Writes a bypass, or its absence. The subject is locked.
@@ -288,6 +293,17 @@ pub async fn write_next_moment(
 /// have been forgotten since.
 pub async fn holding(database: &Database, session: &str, limit: i64) -> Result<Vec<String>, StoreError> {
     database.fetch_all(&HOLDING, values![session, limit]).await?.iter().map(|row| row.text(0)).collect()
+}
+
+/// At most `limit` subjects after `after` whose names begin with `prefix`.
+pub async fn beginning_with(
+    database: &Database,
+    prefix: &str,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<String>, StoreError> {
+    let rows = database.fetch_all(&BEGINNING_WITH, values![prefix, after, limit]).await?;
+    rows.iter().map(|row| row.text(0)).collect()
 }
 
 fn subject_rows(subjects: &[&str]) -> Vec<serde_json::Value> {

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that meets what it does not expect fails")]
 
+mod analytics;
 mod api;
 mod bypass;
 mod cli;
@@ -17,6 +18,7 @@ mod jwks;
 mod kinds;
 mod ledger;
 mod lifecycle;
+mod me;
 mod moving;
 mod payment_histories;
 mod payments;

@@ -118,7 +118,7 @@ async fn served(url: &str) -> Served {
 }
 
 async fn served_as(url: &str, text: &str) -> Served {
-    let served = Served::start_as(url, settings(text)).await;
+    let served = Served::start_with(url, settings(text)).await;
     served.plane.apply_policy(&author(&served.plane), POLICY, None, None).await.unwrap();
     served
 }
@@ -439,7 +439,7 @@ async fn an_unknown_price_or_amount_fails_and_can_be_replayed() {
         let id = rows[1]["id"].clone();
         served.stop().await;
         let served =
-            Served::start_as(&test.url, settings(&SETTINGS.replace("price_basic", "price_other"))).await;
+            Served::start_with(&test.url, settings(&SETTINGS.replace("price_basic", "price_other"))).await;
         let (status, row) = served.send(Method::POST, &format!("/v1/webhooks/{id}/replay"), None).await;
         assert_eq!((status.as_u16(), &row["state"]), (200, &json!("done")), "{row}");
         assert_eq!(served.tier("user:a").await, "basic");

@@ -176,7 +176,9 @@ async fn what_fails_leaves_nothing_behind() {
             .await;
         assert!(failed.is_err());
         assert_eq!(configuration::read(&database).await.unwrap().revision, 0);
-        assert!(audit::page(&database, i64::MAX, None, 10).await.unwrap().is_empty());
+        assert!(
+            audit::page(&database, i64::MAX, &audit::AuditFilter::default(), 10).await.unwrap().is_empty()
+        );
         database.close().await;
     })
     .await;

@@ -181,10 +181,10 @@ pub struct Served {
 
 impl Served {
     pub async fn start(url: &str) -> Self {
-        Self::start_as(url, Settings::default()).await
+        Self::start_with(url, Settings::default()).await
     }
 
-    pub async fn start_as(url: &str, settings: Settings) -> Self {
+    pub async fn start_with(url: &str, settings: Settings) -> Self {
         let clock = TestClock::shared();
         let events = EventSettings { allow_private: true, ..EventSettings::default() };
         let settings = Settings { watch_max_ms: 5_000, events, ..settings };

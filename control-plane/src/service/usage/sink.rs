@@ -12,7 +12,7 @@ use super::UsagePeriod;
 use super::cloudevents::{BATCH_MEDIA_TYPE, event_of};
 use crate::calendar::{HOUR_MS, hour_of};
 use crate::config::SinkSettings;
-use crate::http_client::http_client_that_stays;
+use crate::http_client::http_client_without_redirects;
 use crate::service::ControlPlane;
 use crate::service::tokens::random_hex;
 use crate::store::usage::sent::{self, Cursor, Resend};
@@ -93,7 +93,7 @@ impl Sink {
 
     /// A sink to an address that must answer in another time.
     pub fn with_timeout(to: SinkSettings, timeout: Duration) -> std::io::Result<Self> {
-        let client = http_client_that_stays(timeout).map_err(std::io::Error::other)?;
+        let client = http_client_without_redirects(timeout).map_err(std::io::Error::other)?;
         let holder = random_hex::<16>().map_err(std::io::Error::other)?;
         Ok(Self { client, to, holder, noted: (0, 0), settled_ms: 0 })
     }
