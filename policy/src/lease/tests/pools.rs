@@ -314,3 +314,25 @@ fn no_history_uses_a_grant_twice_or_burns_what_was_not_used() {
         assert!(run.is_ok(), "seed {seed}");
     }
 }
+
+#[test]
+fn what_is_left_of_a_grant_is_gone_when_it_has_expired() {
+    let mut pools = Pools::new(1);
+    pools.base = 0;
+    let start_ms = pools.now_ms;
+    for (id, expires_at_ms) in [("g0", Some(start_ms + 5_000)), ("g1", None)] {
+        let (id, limit) = (id.to_owned(), LIMIT.to_owned());
+        pools.grants.push(Grant { id, limit, units: 5, burnt: 0, expires_at_ms });
+    }
+    pools.bought = 5;
+    pools.pass(5_000);
+    for _ in 0..3 {
+        pools.send(0, 20);
+        pools.deliver(0, false);
+        pools.take(0, 20);
+        pools.send(0, 0);
+        pools.deliver(0, false);
+        pools.check();
+    }
+    assert_eq!((pools.book.burnt("g0"), pools.book.burnt("g1")), (0, 5));
+}

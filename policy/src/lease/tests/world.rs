@@ -151,6 +151,7 @@ pub struct Edge {
 }
 
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "few of them, in tests")]
 enum Message {
     Ask(Ask),
     Answer { ask: Ask, closed: bool, answer: Option<SubjectAnswer>, version: usize },
