@@ -125,6 +125,8 @@ pub const WEBHOOK_BODY_BYTES_MAX: usize = 1 << 20;
 
 /// Webhooks that may wait to be stored; further ones are answered 503, and come again.
 pub const WEBHOOKS_WAITING_MAX: usize = 4_096;
+/// See [`WEBHOOKS_WAITING_MAX`]: bytes of those that wait.
+pub const WEBHOOKS_WAITING_BYTES_MAX: usize = 64 << 20;
 
 /// Most webhooks that are stored in one transaction, and their bytes.
 pub const WEBHOOKS_BATCH_MAX: usize = 256;

@@ -118,7 +118,7 @@ static STORE: Statement = Statement::new(
 );
 static AGAIN: Statement = Statement::new(
     "UPDATE webhook_inbox SET state = 'pending', attempts = 0, next_ms = $2
-     WHERE state = 'done' AND EXISTS (
+     WHERE state IN ('done', 'failed') AND EXISTS (
          SELECT 1 FROM {rows $1 r provider text, event_id text, hash text}
          WHERE r.provider = webhook_inbox.provider AND r.event_id = webhook_inbox.event_id
            AND r.hash = webhook_inbox.hash)",

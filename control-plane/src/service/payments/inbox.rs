@@ -13,7 +13,9 @@ use super::provider::Provider;
 use super::reading::{Reading, hash};
 use super::signature::{self, Refusal};
 use super::{cinetpay, lemonsqueezy, stripe};
-use crate::config::{WEBHOOKS_BATCH_BYTES_MAX, WEBHOOKS_BATCH_MAX, WEBHOOKS_WAITING_MAX};
+use crate::config::{
+    WEBHOOKS_BATCH_BYTES_MAX, WEBHOOKS_BATCH_MAX, WEBHOOKS_WAITING_BYTES_MAX, WEBHOOKS_WAITING_MAX,
+};
 use crate::service::ControlPlane;
 use crate::store::webhooks::{NewWebhook, Stored};
 use crate::store::{Database, StoreError, webhooks};
@@ -52,6 +54,8 @@ pub struct Inbox {
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Waiting>,
+    /// Of what waits.
+    bytes: usize,
     /// Whether somebody writes, and looks here again afterwards.
     is_written: bool,
 }
@@ -188,9 +192,10 @@ impl Inbox {
     async fn store(self: &Arc<Self>, database: &Database, webhook: NewWebhook) -> Option<Outcome> {
         let (answer, answered) = oneshot::channel();
         let begins = self.with(|queue| {
-            if queue.waiting.len() >= WEBHOOKS_WAITING_MAX {
+            if queue.waiting.len() >= WEBHOOKS_WAITING_MAX || queue.bytes >= WEBHOOKS_WAITING_BYTES_MAX {
                 return None;
             }
+            queue.bytes += webhook.payload.len();
             queue.waiting.push_back(Waiting { webhook, answer });
             Some(!std::mem::replace(&mut queue.is_written, true))
         })?;
@@ -231,7 +236,9 @@ impl Queue {
             }
             count += 1;
         }
-        self.waiting.drain(..count).collect()
+        let batch: Vec<Waiting> = self.waiting.drain(..count).collect();
+        self.bytes -= batch.iter().map(|waiting| waiting.webhook.payload.len()).sum::<usize>();
+        batch
     }
 }
 
