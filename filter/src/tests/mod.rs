@@ -8,8 +8,8 @@ mod world;
 
 mod denials;
 mod ends;
-mod lifecycle;
 mod labels;
+mod lifecycle;
 mod limits;
 mod loss;
 mod pace;
