@@ -1,7 +1,7 @@
 //! What happens and is told to whoever listens: noted in the transaction in which it happens, so that what is undone is not
 //! told and what is committed is. Telling it is the work of [`super::deliveries`].
 //!
-//! A happening is told once: what makes two of them the same is [`Happening::once`]. Where nobody listens nothing is kept.
+//! A happening is told once: what makes two of them the same is `Happening::once`. Where nobody listens nothing is kept.
 
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};

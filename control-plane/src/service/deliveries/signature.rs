@@ -1,4 +1,4 @@
-//! Signatures by Standard Webhooks (https://www.standardwebhooks.com): HMAC-SHA256 over id, time and body, once with each
+//! Signatures by Standard Webhooks (<https://www.standardwebhooks.com>): HMAC-SHA256 over id, time and body, once with each
 //! secret that is in force, so that a secret can be replaced without a moment in which receivers refuse.
 
 use base64::Engine as _;
