@@ -1,5 +1,11 @@
 //! What an operator chooses when starting the control plane, and the bounds that are not for choosing.
 
+use std::sync::Arc;
+
+use axum::http::HeaderValue;
+
+use crate::service::payments::PaymentSettings;
+
 /// What an operator chooses.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -10,11 +16,75 @@ pub struct Settings {
     pub lease_margin_ms: u64,
     /// How long a watch waits for a change, ms. Below the idle time-outs of common proxies.
     pub watch_max_ms: u64,
+    /// How long the ledger keeps what, and where it sends usage.
+    pub usage: UsageSettings,
+    /// How events are told.
+    pub events: EventSettings,
+    /// Payment providers, and what is bought there. Default: none.
+    pub payments: Arc<PaymentSettings>,
+    /// Origins whose pages may ask from a browser, such as `https://app.example.com`.
+    pub allow_origins: Vec<HeaderValue>,
+}
+
+/// What an operator chooses of the ledger.
+#[derive(Debug, Clone)]
+pub struct UsageSettings {
+    /// How many days the ledger has usage by hour; then by day.
+    pub hours_days: u32,
+    /// How many days it has usage by day; then by month, for good.
+    pub days_days: u32,
+    /// Where usage is sent, if anywhere.
+    pub sink: Option<SinkSettings>,
+}
+
+/// Where usage is sent.
+#[derive(Clone)]
+pub struct SinkSettings {
+    /// An address that takes batches of CloudEvents by POST.
+    pub url: String,
+    /// Sent as `Authorization: Bearer`, where there is one.
+    pub token: Option<String>,
+}
+
+impl std::fmt::Debug for SinkSettings {
+    // Neither may be logged: an address can hold a secret too.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SinkSettings(..)")
+    }
+}
+
+impl Default for UsageSettings {
+    fn default() -> Self {
+        Self { hours_days: 7, days_days: 400, sink: None }
+    }
+}
+
+/// What an operator chooses about events.
+#[derive(Debug, Clone)]
+pub struct EventSettings {
+    /// Whether they may be sent to private addresses and to this machine.
+    pub allow_private: bool,
+    /// For how long events and the log of their deliveries are kept, days. Longer than a delivery is attempted.
+    pub retention_days: u16,
+}
+
+impl Default for EventSettings {
+    fn default() -> Self {
+        Self { allow_private: false, retention_days: 30 }
+    }
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { lease_ttl_ms: 30_000, lease_margin_ms: 5_000, watch_max_ms: 25_000 }
+        Self {
+            lease_ttl_ms: 30_000,
+            lease_margin_ms: 5_000,
+            watch_max_ms: 25_000,
+            usage: UsageSettings::default(),
+            events: EventSettings::default(),
+            payments: Arc::default(),
+            allow_origins: Vec::new(),
+        }
     }
 }
 
@@ -46,6 +116,28 @@ pub const THINGS_BODY_BYTES_MAX: usize = 2 << 20;
 /// Largest body of a request to be explained, which may hold the body of the request that it is about: a megabyte of it, with
 /// JSON's escapes.
 pub const EXPLAIN_BODY_BYTES_MAX: usize = 2 << 20;
+
+/// Largest body of recorded usage: 1,000 entries with long keys, subjects and labels.
+pub const USAGE_BODY_BYTES_MAX: usize = 2 << 20;
+
+/// Largest body of a payment provider's webhook: their largest events, with all that can be in them, have a tenth of it.
+pub const WEBHOOK_BODY_BYTES_MAX: usize = 1 << 20;
+
+/// Webhooks that may wait to be stored; further ones are answered 503, and come again.
+pub const WEBHOOKS_WAITING_MAX: usize = 4_096;
+/// See [`WEBHOOKS_WAITING_MAX`]: bytes of those that wait.
+pub const WEBHOOKS_WAITING_BYTES_MAX: usize = 64 << 20;
+
+/// Most webhooks that are stored in one transaction, and their bytes.
+pub const WEBHOOKS_BATCH_MAX: usize = 256;
+/// See [`WEBHOOKS_BATCH_MAX`]; one that is larger goes alone.
+pub const WEBHOOKS_BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// Largest file that says which payment providers there are.
+pub const PAYMENTS_FILE_BYTES_MAX: usize = 1 << 20;
+
+/// Largest body of an import of users: 1,000 of them with archives of a kilobyte.
+pub const IMPORT_BODY_BYTES_MAX: usize = 4 << 20;
 
 /// Largest body of any other request but a policy's.
 pub const BODY_BYTES_MAX: usize = 64 << 10;

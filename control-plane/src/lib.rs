@@ -4,6 +4,7 @@
 //! Dependencies point one way: `api → service → store`. Only `store` speaks SQL, only `clock` reads the time.
 
 pub mod api;
+pub mod calendar;
 pub mod clock;
 pub mod config;
 pub mod http_client;

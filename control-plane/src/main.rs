@@ -30,10 +30,18 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Command::Subscription(subscription) => cli::subscription::run(subscription).await?,
             Command::Bypass(bypass) => cli::bypass::run(bypass).await?,
             Command::Capacity(capacity) => cli::capacity::run(capacity).await?,
+            Command::Grant(grant) => cli::grant::run(grant).await?,
             Command::Subject(subject) => cli::subject::run(subject).await?,
-            Command::Usage(usage) => cli::subject::run_usage(usage).await?,
+            Command::Invoice(invoice) => cli::invoice::run(invoice).await?,
+            Command::Usage(usage) => cli::usage::run(usage).await?,
+            Command::Events(events) => cli::events::run(events).await?,
             Command::Explain(explain) => cli::explain::run(explain).await?,
+            Command::Export(export) => cli::database::export(export).await?,
+            Command::Database(database) => cli::database::run(database).await?,
+            Command::Import(import) => cli::import::run(*import).await?,
+            Command::Archive(archive) => cli::archive::run(archive).await?,
             Command::Token(token) => cli::token::run(&token)?,
+            Command::Webhooks(webhooks) => cli::webhooks::run(webhooks).await?,
         }
         Ok(())
     })

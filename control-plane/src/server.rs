@@ -10,8 +10,12 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::api::{self, Api};
 use crate::service::ControlPlane;
+use crate::service::analytics::background::Background;
 use crate::service::jwks::Fetcher;
+use crate::service::moments::Moments;
 use crate::service::sweeper::Sweeper;
+use crate::service::usage::retention::Keeper;
+use crate::service::usage::sink::Sink;
 
 /// How long requests may still take when the process ends.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -29,7 +33,8 @@ impl Server {
     pub fn start(plane: Arc<ControlPlane>, listener: TcpListener, fetcher: Fetcher) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
         let (stop, stopped) = watch::channel(false);
-        let done = tokio::spawn(run(plane, listener, fetcher, stopped));
+        let sink = plane.settings.usage.sink.clone().map(Sink::new).transpose()?;
+        let done = tokio::spawn(run(plane, listener, fetcher, sink, stopped));
         Ok(Self { address, stop, done })
     }
 
@@ -52,6 +57,7 @@ async fn run(
     plane: Arc<ControlPlane>,
     listener: TcpListener,
     fetcher: Fetcher,
+    sink: Option<Sink>,
     mut stopped: watch::Receiver<bool>,
 ) {
     let mut tasks = JoinSet::new();
@@ -59,8 +65,24 @@ async fn run(
     tasks.spawn(async move { poller.run_poller(poller_stopped).await });
     let (sweeper, sweeper_stopped) = (plane.clone(), stopped.clone());
     tasks.spawn(async move { Sweeper::default().run(&sweeper, sweeper_stopped).await });
+    let (analytics, analytics_stopped) = (plane.clone(), stopped.clone());
+    tasks.spawn(async move { Background.run(&analytics, analytics_stopped).await });
+    let (moments, moments_stopped) = (plane.clone(), stopped.clone());
+    tasks.spawn(async move { Moments.run(&moments, moments_stopped).await });
     let (follower, follower_stopped) = (plane.clone(), stopped.clone());
     tasks.spawn(async move { follower.run_fetcher(fetcher, follower_stopped).await });
+    let (keeper, keeper_stopped) = (plane.clone(), stopped.clone());
+    tasks.spawn(async move { Keeper::default().run(&keeper, keeper_stopped).await });
+    if let Some(sink) = sink {
+        let (sender, sender_stopped) = (plane.clone(), stopped.clone());
+        tasks.spawn(async move { sink.run(&sender, sender_stopped).await });
+    }
+
+    let (sender, sender_stopped) = (plane.clone(), stopped.clone());
+    tasks.spawn(async move { sender.run_sender(sender_stopped).await });
+
+    let (payments, payments_stopped) = (plane.clone(), stopped.clone());
+    tasks.spawn(async move { payments.run_webhooks(payments_stopped).await });
 
     let router = api::router(Api { plane: plane.clone(), stopped: stopped.clone() });
     let service = router.into_make_service_with_connect_info::<SocketAddr>();

@@ -18,6 +18,7 @@ use tollgate_policy::lease::SessionId;
 use tollgate_policy::wire::{SyncResponse, WIRE_VERSION};
 
 use crate::config::{Config, ControlPlane};
+use crate::denials::Denials;
 use crate::host::{Call, Host, Level, Now, Reply};
 use crate::identity::{Identity, Tokens};
 use crate::leader::Leader;
@@ -106,6 +107,8 @@ pub struct Edge {
     pub waiting: Waiting,
     /// What the edge counts of itself.
     pub metrics: Metrics,
+    /// What it refused.
+    pub denials: Denials,
     /// What all workers share besides records.
     pub shared: Shared,
     /// This worker's part in what one worker does for all.
@@ -148,6 +151,7 @@ impl Edge {
             session: Session::default(),
             waiting: Waiting::default(),
             metrics: Metrics::default(),
+            denials: Denials::new(id),
             shared: Shared::default(),
             touched: RefCell::default(),
             touch_round: Cell::new(1),
@@ -355,6 +359,7 @@ impl Edge {
     fn on_sync(&self, sync: &SyncInFlight, response: &SyncResponse, now: Now) {
         self.metrics.add(&*self.host, "tollgate.syncs.ok", 1);
         self.leader.borrow_mut().heard(sync, now, response);
+        self.denials.heard(sync.denials());
         let mut gave_back = Vec::new();
         for (subject, effect) in self.apply_sync(sync, response, now) {
             if matches!(effect, Effect::Merged { gave_back: true, .. }) {

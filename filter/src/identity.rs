@@ -97,6 +97,7 @@ impl Tokens {
                 expires_at_ms: i64::MAX,
                 not_before_ms: None,
                 issuer: usize::MAX,
+                is_organization_admin: false,
             };
             Rc::new(Identity::of(records, caller))
         });

@@ -301,8 +301,14 @@ impl Edge {
             for part in touched.chunks(256) {
                 self.host.enqueue(part.join("\n").as_bytes());
             }
+            self.denials.hand_over(&*self.host);
+            // It led before, and has something left to tell.
+            if self.denials.is_due(now) {
+                self.send_heartbeat(now);
+            }
             return;
         }
+        self.denials.take_own(now);
         touched.into_iter().for_each(|subject| leader.enlist(subject));
         if leader.session != self.session.id() {
             // Records of the session before are to be told for the last time.
@@ -311,9 +317,10 @@ impl Edge {
         }
         for _ in 0..MESSAGES_MAX {
             let Some(message) = self.host.dequeue() else { break };
-            String::from_utf8_lossy(&message)
-                .split('\n')
-                .for_each(|subject| leader.enlist(Rc::from(subject)));
+            let message = String::from_utf8_lossy(&message);
+            if !self.denials.take(&message, now) {
+                message.split('\n').for_each(|subject| leader.enlist(Rc::from(subject)));
+            }
         }
         let (scan, again) = if leader.scan_next < BUCKETS {
             let start = leader.scan_next;
@@ -475,7 +482,10 @@ impl Edge {
     fn keep_alive(&self, now: Now) {
         let mut leader = self.leader.borrow_mut();
         let silent = leader.heard_at_ms.is_none_or(|at_ms| now.mono_ms >= at_ms.saturating_add(HEARTBEAT_MS));
-        if silent && leader.syncs == 0 && now.mono_ms >= leader.sync_at_ms.saturating_sub(SYNC_MS) {
+        if (silent || self.denials.is_due(now))
+            && leader.syncs == 0
+            && now.mono_ms >= leader.sync_at_ms.saturating_sub(SYNC_MS)
+        {
             leader.sync_at_ms = now.mono_ms.saturating_add(SYNC_MS);
             drop(leader);
             self.send_heartbeat(now);

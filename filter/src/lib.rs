@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod config;
+pub mod denials;
 pub mod edge;
 #[cfg(target_os = "wasi")]
 mod envoy;

@@ -46,7 +46,7 @@ pub struct Records {
 impl Records {
     /// Records under the seed that this proxy's workers share, made by whoever comes first.
     pub fn open(host: &dyn Host) -> Self {
-        const SEED: &str = "tollgate.2.seed";
+        const SEED: &str = "tollgate.3.seed";
         for _ in 0..SWAPS_MAX {
             let (seed, cas) = host.shared_get(SEED);
             if let Some(seed) = seed.and_then(|seed| seed.try_into().ok()) {
@@ -65,7 +65,7 @@ impl Records {
     }
 
     fn bucket(number: u32) -> Key {
-        Key(format!("tollgate.2.{number:04x}"))
+        Key(format!("tollgate.3.{number:04x}"))
     }
 
     /// Reads, changes and swaps a subject's record until no other worker came in between. `change` may run several times.

@@ -7,10 +7,11 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use tollgate_policy::body::rpc::Calls;
-use tollgate_policy::compile::CompiledLimit;
+use tollgate_policy::compile::{Amount, CompiledLimit};
 use tollgate_policy::decision::{Admitted, Bill, Denial, Ending, Fields, Mode, Now, Question, Reservation};
 use tollgate_policy::document::Enforcement;
 use tollgate_policy::jwt::TokenFault;
+use tollgate_policy::label::LabelFrom;
 use tollgate_policy::request::{Credentials, Head, Reading};
 
 use crate::answer::{self, Asker};
@@ -291,6 +292,12 @@ impl Request {
         };
         self.edge.metrics.decided("deny", denial.code, &denial.tier);
         let line = of.as_ref().and_then(|of| denial.line_of(&of.bill));
+        if !self.edge.is_alone() {
+            let subject = of.as_ref().map_or("", |of| &of.identity.subject);
+            let route = line.or_else(|| of.as_ref()?.bill.lines.first());
+            let route = route.map_or("", |line| &line.route.name);
+            self.edge.denials.count(denial, subject, route, self.edge.host.now());
+        }
         let asker = Asker {
             policy: policy.map(|policy| &policy.compiled),
             route: line.map(|line| &*line.route),
@@ -323,7 +330,7 @@ impl Request {
             }
             self.replace(State::Passed(passed));
         } else if status.is_some_and(|status| passed.reservations.is_refunded(status)) {
-            self.settle(&passed, status, &|_| None);
+            self.settle(&passed, status, None);
         }
     }
 
@@ -367,19 +374,14 @@ impl Request {
     fn finish(&self, passed: &mut Passed) {
         let unread = passed.watched.as_mut().map_or(0, |watched| watched.finish());
         self.edge.metrics.unreadable(unread);
-        match &passed.watched {
-            Some(watched) => self.settle(passed, watched.status, &|amount| watched.amount(amount)),
-            None => self.settle(passed, None, &|_| None),
-        }
+        let watched = passed.watched.as_deref();
+        self.settle(passed, watched.and_then(|watched| watched.status), watched);
     }
 
-    fn settle(
-        &self,
-        passed: &Passed,
-        status: Option<u16>,
-        amount: &dyn Fn(&tollgate_policy::compile::Amount) -> Option<u64>,
-    ) {
-        let ending = Ending { status, request_bytes: self.intake.bytes(), amount };
+    fn settle(&self, passed: &Passed, status: Option<u16>, watched: Option<&Watched>) {
+        let amount = &|amount: &Amount| watched.and_then(|watched| watched.amount(amount));
+        let label = &|from: &LabelFrom| watched.and_then(|watched| watched.label(from));
+        let ending = Ending { status, request_bytes: self.intake.bytes(), amount, label };
         self.edge.settle(&passed.of, &passed.reservations, &ending);
     }
 

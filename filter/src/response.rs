@@ -5,6 +5,7 @@ use tollgate_policy::body::pointer::Pointer;
 use tollgate_policy::compile::{Amount, CompiledRoute};
 use tollgate_policy::decision::number;
 use tollgate_policy::document::UNITS_MAX;
+use tollgate_policy::label::LabelFrom;
 
 use crate::host::Host;
 
@@ -18,6 +19,9 @@ pub struct Watched {
     reader: Option<ResponseReader>,
     pointers: Vec<Pointer>,
     values: Vec<Option<u64>>,
+    label_headers: Vec<(Box<str>, Option<Box<str>>)>,
+    label_pointers: Vec<Pointer>,
+    labels: Vec<Option<Box<str>>>,
 }
 
 impl Watched {
@@ -29,6 +33,7 @@ impl Watched {
         json_bytes_max: usize,
     ) -> Self {
         let (mut pointers, mut headers) = (Vec::new(), Vec::new());
+        let (mut label_pointers, mut label_headers) = (Vec::new(), Vec::new());
         for charge in routes.flat_map(|route| &route.charges) {
             match &charge.amount {
                 Amount::ResponseJson(pointer) if !pointers.contains(pointer) => {
@@ -43,17 +48,40 @@ impl Watched {
                 }
                 _ => {}
             }
+            for pointer in charge.labels.response_pointers() {
+                if !label_pointers.contains(pointer) {
+                    label_pointers.push(pointer.clone());
+                }
+            }
+            for name in charge.labels.response_headers() {
+                let value = host.response_header(name);
+                let value = value.map(|value| String::from_utf8_lossy(&value).into());
+                label_headers.push((name.into(), value));
+            }
         }
         let content_type = host.response_header("content-type");
         let is_grpc = content_type.as_deref().is_some_and(|name| name.starts_with(b"application/grpc"));
         // What is compressed cannot be read; the upstream was asked not to compress.
-        let plain = pointers.is_empty()
+        let reads = !pointers.is_empty() || !label_pointers.is_empty();
+        let plain = !reads
             || host
                 .response_header("content-encoding")
                 .is_none_or(|coding| coding.eq_ignore_ascii_case(b"identity"));
-        let reader = (!pointers.is_empty() && plain)
-            .then(|| ResponseReader::new(content_type.as_deref(), &pointers, json_bytes_max));
-        let mut watched = Self { status, is_grpc, bytes: 0, headers, reader, pointers, values: Vec::new() };
+        let reader = (reads && plain).then(|| {
+            ResponseReader::new(content_type.as_deref(), &pointers, &label_pointers, json_bytes_max)
+        });
+        let mut watched = Self {
+            status,
+            is_grpc,
+            bytes: 0,
+            headers,
+            reader,
+            pointers,
+            values: Vec::new(),
+            label_headers,
+            label_pointers,
+            labels: Vec::new(),
+        };
         if is_grpc {
             // Only trailers tell how the call went, unless there is nothing but headers.
             watched.status = host.response_header("grpc-status").and_then(|status| grpc_as_http(&status));
@@ -85,9 +113,25 @@ impl Watched {
     /// The body is through, or cut: what was read is what it is.
     pub fn finish(&mut self) -> usize {
         let Some(reader) = self.reader.take() else { return 0 };
+        let told = reader.finish();
+        self.labels = told.texts;
         self.values =
-            reader.finish().into_iter().map(|value| value.ok().filter(|units| *units <= UNITS_MAX)).collect();
+            told.amounts.into_iter().map(|value| value.ok().filter(|units| *units <= UNITS_MAX)).collect();
         self.values.iter().filter(|value| value.is_none()).count()
+    }
+
+    /// A label that the response told.
+    pub fn label(&self, from: &LabelFrom) -> Option<Box<str>> {
+        match from {
+            LabelFrom::ResponseHeader(name) => {
+                self.label_headers.iter().find(|(known, _)| known == name)?.1.clone()
+            }
+            LabelFrom::ResponseJson(pointer) => {
+                let at = self.label_pointers.iter().position(|known| known == pointer)?;
+                self.labels.get(at).cloned().flatten()
+            }
+            LabelFrom::Fixed(_) | LabelFrom::RequestHeader(_) | LabelFrom::RequestJson(_) => None,
+        }
     }
 
     /// An amount that the response told.

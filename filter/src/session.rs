@@ -12,7 +12,7 @@ use crate::records::SWAPS_MAX;
 
 /// The version is that of the records' layout: a module that cannot read them must not go on in their session, whose units
 /// it would take for unused.
-const KEY: &str = "tollgate.2.session";
+const KEY: &str = "tollgate.3.session";
 
 /// A worker's copy of the session.
 #[derive(Debug, Default)]

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use tollgate_policy::lease::{Account, AccountKind, Record, SessionId};
-use tollgate_policy::wire::{SubjectAnswer, SubjectReport, SyncRequest, SyncResponse, WIRE_VERSION};
+use tollgate_policy::wire::{
+    DenialReport, SubjectAnswer, SubjectReport, SyncRequest, SyncResponse, WIRE_VERSION,
+};
 
 use crate::edge::{Edge, InFlight};
 use crate::host::Now;
@@ -67,6 +69,11 @@ impl SyncInFlight {
     /// Whether it counts among the leader's.
     pub fn is_urgent(&self) -> bool {
         self.occasion == Occasion::Urgent
+    }
+
+    /// The refusals that it reports.
+    pub fn denials(&self) -> &[DenialReport] {
+        &self.request.denials
     }
 
     /// The subjects that it is about.
@@ -155,13 +162,13 @@ impl Edge {
 
     fn dispatch_sync(&self, session: SessionId, last: bool, occasion: Occasion, batch: Batch, now: Now) {
         let Batch { reports: subjects, told } = batch;
-        let request = SyncRequest {
-            version: WIRE_VERSION,
-            session: session.to_string(),
-            last,
-            subjects,
-            denials: Vec::new(),
+        // Nobody waits for a regular one; what is lost with it is told again.
+        let denials = match occasion {
+            Occasion::Regular if !last => self.denials.report(now),
+            _ => Vec::new(),
         };
+        let session_id = session.to_string();
+        let request = SyncRequest { version: WIRE_VERSION, session: session_id, last, subjects, denials };
         let Ok(body) = serde_json::to_vec(&request) else { return };
         let sync = SyncInFlight { session, request, occasion, sent_ms: now.mono_ms, told };
         if !sync.is_urgent() {

@@ -4,6 +4,7 @@ use crate::body::pointer::Pointer;
 use crate::document::{
     BodyOf, Charge, ChargePer, ChargeRules, EstimateRule, On, TEXT_BYTES_MAX, header_fault,
 };
+use crate::label::Labels;
 
 /// What one request costs on one meter.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +26,8 @@ pub struct CompiledCharge {
     pub id: Option<IdSource>,
     /// Whether it counts once where a JSON-RPC batch has several calls.
     pub per_request: bool,
+    /// By what the ledger tells its units apart.
+    pub labels: Labels,
 }
 
 /// The source of a charge's amount. Header names are in small letters.
@@ -62,7 +65,7 @@ impl CompiledCharge {
 
     /// Whether the request's JSON body must be read before it can be decided.
     pub fn reads_request_json(&self) -> bool {
-        self.request_pointers().next().is_some()
+        self.request_pointers().chain(self.labels.request_pointers()).next().is_some()
     }
 }
 
@@ -104,7 +107,7 @@ pub enum IdSource {
 /// sentence.
 pub(crate) type ChargeFault = (Option<&'static str>, String);
 
-/// What the charge means, or all that is wrong with it. `None`: it charges nothing.
+/// What the charge means apart from its labels, or all that is wrong with it. `None`: it charges nothing.
 pub(crate) fn meaning_of(charge: &Charge, meter: usize) -> Result<Option<CompiledCharge>, Vec<ChargeFault>> {
     let shorthand;
     let rules = match charge {
@@ -144,6 +147,7 @@ pub(crate) fn meaning_of(charge: &Charge, meter: usize) -> Result<Option<Compile
         id,
         per_request: !counted_per_call || rules.per == Some(ChargePer::Request),
         amount,
+        labels: Labels::default(),
     }))
 }
 
@@ -270,7 +274,7 @@ fn id_of(text: &str, faults: &mut Vec<ChargeFault>) -> Option<IdSource> {
     }
 }
 
-fn header(name: &str, field: &'static str, faults: &mut Vec<ChargeFault>) -> Option<Box<str>> {
+pub(crate) fn header(name: &str, field: &'static str, faults: &mut Vec<ChargeFault>) -> Option<Box<str>> {
     match header_fault(name) {
         None => Some(name.into()),
         Some(message) => {
@@ -280,7 +284,7 @@ fn header(name: &str, field: &'static str, faults: &mut Vec<ChargeFault>) -> Opt
     }
 }
 
-fn pointer(text: &str, field: &'static str, faults: &mut Vec<ChargeFault>) -> Option<Pointer> {
+pub(crate) fn pointer(text: &str, field: &'static str, faults: &mut Vec<ChargeFault>) -> Option<Pointer> {
     let fault = match Pointer::parse(text) {
         Ok(pointer) if text.len() <= TEXT_BYTES_MAX => return Some(pointer),
         Ok(_) => format!("use at most {TEXT_BYTES_MAX} bytes"),

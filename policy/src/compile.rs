@@ -9,12 +9,14 @@ use std::sync::Arc;
 use crate::body::pointer::Pointer;
 use crate::charge;
 use crate::document::{
-    Anonymous, Auth, Bodies, DenialTemplate, Denials, Enforcement, Fault, Limit, Maximum, OnControlPlaneLoss,
-    PolicyDocument, RouteRules, Scope, Tier, UNITS_MAX, validate,
+    Anonymous, Auth, Bodies, Charge, DenialTemplate, Denials, Enforcement, Fault, Limit, Maximum, Meter,
+    OnControlPlaneLoss, PolicyDocument, RouteRules, Scope, UNITS_MAX, validate,
 };
+use crate::label::Labels;
 use crate::limit::{self, LimitKind};
 use crate::route::{Call, Conditions, Router, Template};
 use crate::status::StatusSet;
+use crate::subscription::{Effective, Subscription, effective_tier};
 
 pub use crate::charge::{Amount, CompiledCharge, Estimate, EstimateSource, IdSource};
 pub use crate::document::On;
@@ -53,10 +55,15 @@ pub struct CompiledPolicy {
     pub default_route: Arc<CompiledRoute>,
     /// Where the amounts of charges and estimates stand in request bodies, each once.
     pub request_pointers: Vec<Pointer>,
+    /// Where labels stand in request bodies, each once.
+    pub request_labels: Vec<Pointer>,
     /// Headers that routes ask for, each once: a request that repeats one could be read in two ways.
     pub route_headers: Vec<Box<str>>,
     /// Whether some tier limits each member of an organisation.
     pub limits_members: bool,
+    /// What tiers were before, by the tier's name, with the moment (Unix ms) up to which subscriptions began that have it.
+    /// The oldest first.
+    earlier: BTreeMap<String, Vec<(i64, Arc<CompiledTier>)>>,
     router: Router,
 }
 
@@ -65,6 +72,8 @@ pub struct CompiledPolicy {
 pub struct CompiledTier {
     /// The tier's name.
     pub name: String,
+    /// Which of its versions: an index into the document's `earlier`, or their number, of the newest.
+    pub version: usize,
     /// The features that it has.
     pub features: BTreeSet<String>,
     /// The features separated by commas, sorted, for `x-tollgate-features`.
@@ -137,14 +146,19 @@ impl CompiledRoute {
         self.template.value_in(normalised_path, name)
     }
 
-    /// Whether an amount is read in the response's body.
+    /// Whether an amount or a label is read in the response's body.
     pub fn reads_response(&self) -> bool {
-        self.charges.iter().any(|charge| matches!(charge.amount, Amount::ResponseJson(_)))
+        self.charges.iter().any(|charge| {
+            matches!(charge.amount, Amount::ResponseJson(_))
+                || charge.labels.response_pointers().next().is_some()
+        })
     }
 
     /// Whether all that a request costs here is constant: nothing of it must be looked at.
     pub fn is_plain(&self) -> bool {
-        self.charges.iter().all(|charge| matches!(charge.amount, Amount::Units(_)) && charge.id.is_none())
+        self.charges.iter().all(|charge| {
+            matches!(charge.amount, Amount::Units(_)) && charge.id.is_none() && !charge.labels.is_read()
+        })
     }
 }
 
@@ -166,11 +180,21 @@ impl CompiledPolicy {
         }
         let meters = Meters {
             names: document.meters.keys().map(String::as_str).collect(),
+            meters: &document.meters,
             on_control_plane_loss: document.on_control_plane_loss,
         };
-        let mut tiers = BTreeMap::new();
+        let (mut tiers, mut earlier) = (BTreeMap::new(), BTreeMap::new());
         for (name, tier) in &document.tiers {
-            tiers.insert(name.clone(), Arc::new(meters.tier(name, tier)?));
+            let newest = meters.tier(name, tier.earlier.len(), &tier.features, &tier.limits)?;
+            tiers.insert(name.clone(), Arc::new(newest));
+            let mut versions = Vec::with_capacity(tier.earlier.len());
+            for (version, before) in tier.earlier.iter().enumerate() {
+                let compiled = meters.tier(name, version, &before.features, &before.limits)?;
+                versions.push((before.subscribed_before_ms, Arc::new(compiled)));
+            }
+            if !versions.is_empty() {
+                earlier.insert(name.clone(), versions);
+            }
         }
         let mut router = Router::default();
         let mut routes = Vec::with_capacity(document.routes.len());
@@ -181,22 +205,23 @@ impl CompiledPolicy {
         }
         let default_route = meters.route(DEFAULT_ROUTE_NAME, &document.default_route, Template::default())?;
         let default_route = Arc::new(default_route);
-        let charges = routes.iter().chain([&default_route]).flat_map(|route| &route.charges);
-        let mut request_pointers = Vec::new();
-        for pointer in charges.flat_map(CompiledCharge::request_pointers) {
-            if !request_pointers.contains(pointer) {
-                request_pointers.push(pointer.clone());
-            }
-        }
+        let charges = || routes.iter().chain([&default_route]).flat_map(|route| &route.charges);
+        let request_pointers = each_once(charges().flat_map(CompiledCharge::request_pointers));
+        let request_labels = each_once(charges().flat_map(|charge| charge.labels.request_pointers()));
         let is_of_members = |limit: &CompiledLimit| limit.scope == Scope::Member;
         Ok(Self {
             revision,
             default_route,
             request_pointers,
+            request_labels,
             route_headers: route_headers(document),
-            limits_members: tiers.values().any(|tier| tier.limits.iter().any(is_of_members)),
+            limits_members: tiers
+                .values()
+                .chain(earlier.values().flatten().map(|(_, tier)| tier))
+                .any(|tier| tier.limits.iter().any(is_of_members)),
             meters: document.meters.keys().cloned().collect(),
             tiers,
+            earlier,
             default_tier: document.default_tier.clone(),
             enforcement: document.enforcement,
             anonymous: document.anonymous.clone(),
@@ -209,9 +234,33 @@ impl CompiledPolicy {
         })
     }
 
-    /// The tier of this name.
+    /// The tier of this name, as it is for those who subscribe now.
     pub fn tier(&self, name: &str) -> Option<&Arc<CompiledTier>> {
         self.tiers.get(name)
+    }
+
+    /// The tier of this name, as it is for those who subscribed to it at `since_ms` (Unix ms).
+    pub fn tier_since(&self, name: &str, since_ms: i64) -> Option<&Arc<CompiledTier>> {
+        let versions = self.earlier.get(name).map_or(&[][..], Vec::as_slice);
+        let before = versions.iter().find(|(before_ms, _)| since_ms < *before_ms);
+        before.map(|(_, tier)| tier).or_else(|| self.tier(name))
+    }
+
+    /// The tier in force for a subject at `now_ms` (Unix ms), in the version that it has; `None`: it has no tier at all. A
+    /// claim that names no tier of the policy counts as absent. The one way from a subject to its tier.
+    pub fn tier_in_force(
+        &self,
+        subscription: Option<&Subscription>,
+        claimed: Option<&str>,
+        now_ms: i64,
+    ) -> Option<&Arc<CompiledTier>> {
+        let claimed = claimed.filter(|name| self.tiers.contains_key(*name));
+        let name = effective_tier(subscription, claimed, self.default_tier.as_deref(), now_ms)?;
+        let bought = subscription.map(|bought| bought.effective(now_ms)).filter(Effective::in_force);
+        match bought {
+            Some(bought) => self.tier_since(name, bought.tier_since_ms),
+            None => self.tier(name),
+        }
     }
 
     /// The first route that matches, or the default. Where a route that names JSON-RPC methods or MCP tools stands before it,
@@ -263,6 +312,7 @@ impl CompiledPolicy {
 /// The meters' names, sorted, while they are being replaced by indices; and what limits take over from the policy.
 struct Meters<'a> {
     names: Vec<&'a str>,
+    meters: &'a BTreeMap<String, Meter>,
     on_control_plane_loss: OnControlPlaneLoss,
 }
 
@@ -271,11 +321,17 @@ impl Meters<'_> {
         self.names.binary_search(&name).map_err(|_| slipped("meters", name))
     }
 
-    fn tier(&self, name: &str, tier: &Tier) -> Result<CompiledTier, Vec<Fault>> {
-        let features: BTreeSet<String> = tier.features.iter().cloned().collect();
+    fn tier(
+        &self,
+        name: &str,
+        version: usize,
+        features: &[String],
+        limits: &[Limit],
+    ) -> Result<CompiledTier, Vec<Fault>> {
+        let features: BTreeSet<String> = features.iter().cloned().collect();
         let features_header = features.iter().map(String::as_str).collect::<Vec<_>>().join(",");
-        let limits = tier.limits.iter().map(|limit| self.limit(limit)).collect::<Result<_, _>>()?;
-        Ok(CompiledTier { name: name.to_owned(), features, features_header, limits })
+        let limits = limits.iter().map(|limit| self.limit(limit)).collect::<Result<_, _>>()?;
+        Ok(CompiledTier { name: name.to_owned(), version, features, features_header, limits })
     }
 
     fn limit(&self, limit: &Limit) -> Result<CompiledLimit, Vec<Fault>> {
@@ -298,8 +354,15 @@ impl Meters<'_> {
     fn route(&self, name: &str, rules: &RouteRules, template: Template) -> Result<CompiledRoute, Vec<Fault>> {
         let mut charges = Vec::with_capacity(rules.charges.len());
         for (meter, charge) in &rules.charges {
-            let charge = charge::meaning_of(charge, self.index(meter)?).map_err(|_| slipped(name, meter))?;
-            charges.extend(charge);
+            let compiled =
+                charge::meaning_of(charge, self.index(meter)?).map_err(|_| slipped(name, meter))?;
+            let by = self.meters.get(meter).map_or(&[][..], |meter| &meter.by);
+            let given = |label: &str| match charge {
+                Charge::Rules(rules) => rules.labels.get(label),
+                Charge::Units(_) => None,
+            };
+            let labels = Labels::of(by, name, given).map_err(|_| slipped(name, meter))?;
+            charges.extend(compiled.map(|charge| CompiledCharge { labels, ..charge }));
         }
         Ok(CompiledRoute {
             name: name.into(),
@@ -313,6 +376,15 @@ impl Meters<'_> {
             template,
         })
     }
+}
+
+fn each_once<'p>(pointers: impl Iterator<Item = &'p Pointer>) -> Vec<Pointer> {
+    pointers.fold(Vec::new(), |mut each, pointer| {
+        if !each.contains(pointer) {
+            each.push(pointer.clone());
+        }
+        each
+    })
 }
 
 fn route_headers(document: &PolicyDocument) -> Vec<Box<str>> {

@@ -9,9 +9,13 @@ pub mod compile;
 pub mod decision;
 pub mod document;
 pub mod jwt;
+pub mod label;
+pub mod labels;
 pub mod lease;
 pub mod limit;
 pub mod path;
+#[cfg(feature = "price")]
+pub mod price;
 pub mod request;
 mod route;
 pub mod status;

@@ -1,11 +1,24 @@
-//! Subscriptions, and which tier a subject has at a moment: a pure function that both sides share.
+//! Subscriptions and grants: what a subject has bought, and was given besides.
+//!
+//! What of it holds at a moment is in `moments`: pure functions of it and the time, which both sides share. So a change
+//! happens at its moment at every edge, whether or not anybody tells it.
+
+pub mod grants;
+mod moments;
+mod moves;
 
 use std::collections::BTreeMap;
+
+pub use moments::{Effective, effective_state, effective_tier};
+pub use moves::{Move, Stage, moves};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::document::Maximum;
+
+/// How long before its end a trial is said to end soon, ms: three days.
+pub const TRIAL_NOTICE_MS: i64 = 3 * 24 * 3_600_000;
 
 /// Where a subscription is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -26,6 +39,52 @@ pub enum SubscriptionState {
     Paused,
     /// Over; the tier is not in force.
     Expired,
+}
+
+impl SubscriptionState {
+    /// Whether the tier of a subscription in this state is in force.
+    pub fn is_in_force(self) -> bool {
+        match self {
+            Self::Active | Self::Trialing | Self::PastDue | Self::Cancelled => true,
+            Self::Pending | Self::Paused | Self::Expired => false,
+        }
+    }
+}
+
+/// What a subject is shown as: where its subscription is in its life, or that it has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EffectiveState {
+    /// Paid, or granted.
+    Active,
+    /// On trial.
+    Trialing,
+    /// A payment failed; the tier is in force for a while.
+    PastDue,
+    /// Cancelled; the tier is in force for a while.
+    Cancelled,
+    /// Not yet paid.
+    Pending,
+    /// Paused.
+    Paused,
+    /// Over.
+    Expired,
+    /// Without a subscription: it has what a token claims, or the default tier.
+    Free,
+}
+
+impl From<SubscriptionState> for EffectiveState {
+    fn from(state: SubscriptionState) -> Self {
+        match state {
+            SubscriptionState::Active => Self::Active,
+            SubscriptionState::Trialing => Self::Trialing,
+            SubscriptionState::PastDue => Self::PastDue,
+            SubscriptionState::Cancelled => Self::Cancelled,
+            SubscriptionState::Pending => Self::Pending,
+            SubscriptionState::Paused => Self::Paused,
+            SubscriptionState::Expired => Self::Expired,
+        }
+    }
 }
 
 /// What a subject has bought, as both sides need it to decide.
@@ -114,32 +173,12 @@ impl Entitlements {
     }
 }
 
-impl Subscription {
-    /// Whether the tier is in force at `now_ms` (Unix ms). At the very moment of expiry it is not.
-    pub fn in_force(&self, now_ms: i64) -> bool {
-        let state = match self.state {
-            SubscriptionState::Active
-            | SubscriptionState::Trialing
-            | SubscriptionState::PastDue
-            | SubscriptionState::Cancelled => true,
-            SubscriptionState::Pending | SubscriptionState::Paused | SubscriptionState::Expired => false,
-        };
-        state && self.expires_at_ms.is_none_or(|end| now_ms < end)
+impl Grant {
+    /// Whether something of it can hold at `now_ms` (Unix ms). At the very moment of expiry nothing does.
+    pub fn holds(&self, now_ms: i64) -> bool {
+        self.expires_at_ms.is_none_or(|end_ms| now_ms < end_ms)
     }
 }
 
-/// The name of the tier in force for a subject at `now_ms`: that of its subscription, else the one its verified token
-/// claims (where the policy reads such a claim), else the policy's default. `None`: the subject has no tier at all.
-pub fn effective_tier<'a>(
-    subscription: Option<&'a Subscription>,
-    claimed: Option<&'a str>,
-    default: Option<&'a str>,
-    now_ms: i64,
-) -> Option<&'a str> {
-    match subscription {
-        Some(subscription) if subscription.in_force(now_ms) => Some(&subscription.tier),
-        // A claim must not outlive a subscription that ended: the token may be older than the end.
-        Some(_) => default,
-        None => claimed.or(default),
-    }
-}
+#[cfg(test)]
+mod tests;

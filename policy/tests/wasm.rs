@@ -2,6 +2,8 @@
 //! clock and no file. Run by `cargo xtask test --only wasm-tests`; natively there is nothing here.
 #![cfg(target_arch = "wasm32")]
 
+mod histories;
+
 use serde_json::json;
 use tollgate_policy::body::json::numbers;
 use tollgate_policy::body::pointer::Pointer;
@@ -57,6 +59,11 @@ fn a_subscription_is_in_force_until_the_very_moment_of_its_expiry() {
     };
     assert_eq!(effective_tier(Some(&pro), None, Some("free"), RFC_7515_A1_EXP_MS - 1), Some("pro"));
     assert_eq!(effective_tier(Some(&pro), Some("pro"), Some("free"), RFC_7515_A1_EXP_MS), Some("free"));
+}
+
+#[wasm_bindgen_test]
+fn each_subscription_is_at_its_moments_what_it_is_natively() {
+    histories::check_all();
 }
 
 #[wasm_bindgen_test]

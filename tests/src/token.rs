@@ -45,9 +45,14 @@ pub struct Token {
 
 /// Seconds since 1970.
 pub fn now_s() -> i64 {
+    now_ms().div_euclid(1_000)
+}
+
+/// Milliseconds since 1970.
+pub fn now_ms() -> i64 {
     #[allow(clippy::disallowed_methods, reason = "tokens for a real filter carry the real time")]
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
+    now.map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// A good token of this user, by RS256.

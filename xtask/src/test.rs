@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::progress::{heading, note};
 use crate::tools::postgres::Postgres;
 use crate::tools::{deny, envoy, nextest};
-use crate::{build, demo, process, wasm, workspace};
+use crate::{build, demo, fuzz, process, wasm, workspace};
 
 /// What of it to run.
 #[derive(clap::Args)]
@@ -58,6 +58,12 @@ const STEPS: &[Step] = &[
         what: "Unit, store and end-to-end tests (SQLite, PostgreSQL, Envoy)",
         run: tests,
         remedy: "run one test alone: `cargo xtask test --only tests` shows the environment it needs",
+    },
+    Step {
+        name: "fuzz",
+        what: "The control plane's interface against its description (Schemathesis)",
+        run: fuzz::run,
+        remedy: "mend the answer, or describe it: `control-plane/src/api/`; each failure is shown as a curl command",
     },
     Step {
         name: "docs",

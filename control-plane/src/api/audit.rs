@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -9,7 +10,7 @@ use super::extract::{Query, cursor_number, page_limit};
 use super::policy::{next_cursor, rfc3339};
 use super::problem::Problem;
 use super::state::Api;
-use crate::store::audit;
+use crate::store::audit::{self, AuditFilter};
 
 /// One change.
 #[derive(Debug, Serialize, ToSchema)]
@@ -32,6 +33,9 @@ pub struct AuditBody {
     after: Option<serde_json::Value>,
     /// The address of the peer that asked.
     remote: String,
+    /// The program that an end user used, as it says itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<String>,
 }
 
 /// A page of changes, the newest first.
@@ -51,6 +55,16 @@ pub struct AuditPage {
 pub struct AuditQuery {
     /// Only changes of this: a subject, `policy`, an issuer, or a token's id.
     target: Option<String>,
+    /// Only changes by this actor: a token's name, `webhook:…`, `job:…`, or an end user such as `user:alice`.
+    actor: Option<String>,
+    /// Only this action, such as `subscription.set`.
+    action: Option<String>,
+    /// RFC 3339: not before.
+    #[param(value_type = Option<String>)]
+    from: Option<Timestamp>,
+    /// RFC 3339: before.
+    #[param(value_type = Option<String>)]
+    to: Option<Timestamp>,
     /// Rows of the page, 1 to 500. Default: 100.
     limit: Option<i64>,
     /// `next_cursor` of the page before.
@@ -68,17 +82,31 @@ pub async fn list(
 ) -> Result<Json<AuditPage>, Problem> {
     let limit = page_limit(query.limit)?;
     let before = cursor_number(query.cursor.as_deref())?.unwrap_or(i64::MAX);
-    let mut rows = audit::page(&api.plane.database, before, query.target.as_deref(), limit + 1).await?;
+    let filter = AuditFilter {
+        target: query.target.as_deref(),
+        actor: query.actor.as_deref(),
+        action: query.action.as_deref(),
+        from_ms: query.from.map(Timestamp::as_millisecond),
+        to_ms: query.to.map(Timestamp::as_millisecond),
+    };
+    let mut rows = audit::page(&api.plane.database, before, &filter, limit + 1).await?;
     let next_cursor = next_cursor(&mut rows, limit, |row| row.id.to_string());
-    let items = rows.into_iter().map(|row| AuditBody {
-        id: row.id,
-        at: rfc3339(row.at_ms),
-        actor: row.actor,
-        action: row.action,
-        target: row.target,
-        before: row.before,
-        after: row.after,
-        remote: row.remote,
+    let items = rows.into_iter().map(|row| {
+        let (remote, agent) = match row.remote.split_once(' ') {
+            Some((remote, agent)) => (remote.to_owned(), Some(agent.to_owned())),
+            None => (row.remote, None),
+        };
+        AuditBody {
+            id: row.id,
+            at: rfc3339(row.at_ms),
+            actor: row.actor,
+            action: row.action,
+            target: row.target,
+            before: row.before,
+            after: row.after,
+            remote,
+            agent,
+        }
     });
     Ok(Json(AuditPage { items: items.collect(), next_cursor }))
 }

@@ -45,18 +45,37 @@ fn forbidden(detail: &str) -> Problem {
     Problem::new(ProblemKind::RightMissing, detail)
 }
 
-async fn identify(api: &Api, headers: &HeaderMap) -> Result<Identity, Problem> {
+/// Lets end users pass, by the tokens that their issuer gave them.
+pub async fn user(State(api): State<Api>, mut request: Request, next: Next) -> Result<Response, Problem> {
+    let user = api.plane.end_user(bearer(request.headers())?.as_bytes()).await?;
+    request.extensions_mut().insert(user);
+    Ok(next.run(request).await)
+}
+
+fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
+    // Two could be read as one here and as the other elsewhere.
+    if headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
+        return Err(Problem::new(ProblemKind::TokenInvalid, "Send Authorization once."));
+    }
     let token = headers
         .get(header::AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, token)| token.trim());
-    let Some(token) = token else {
-        return Err(Problem::new(ProblemKind::TokenMissing, "Send Authorization: Bearer <token>."));
-    };
-    let identity = api.plane.identify(token).await?;
-    identity.ok_or_else(|| {
-        Problem::new(ProblemKind::TokenInvalid, "This token is not known, or was revoked. Use another one.")
-    })
+    token.ok_or_else(|| Problem::new(ProblemKind::TokenMissing, "Send Authorization: Bearer <token>."))
+}
+
+async fn identify(api: &Api, headers: &HeaderMap) -> Result<Identity, Problem> {
+    let token = bearer(headers)?;
+    if let Some(identity) = api.plane.identify(token).await? {
+        return Ok(identity);
+    }
+    // An end user's token is known, and may do nothing here, whatever it asks for and whether that is there.
+    if token.bytes().filter(|byte| *byte == b'.').count() == 2
+        && api.plane.end_user(token.as_bytes()).await.is_ok()
+    {
+        return Err(forbidden("This is an end user's token: it may use /v1/me and what is below it."));
+    }
+    Err(Problem::new(ProblemKind::TokenInvalid, "This token is not known, or was revoked. Use another one."))
 }

@@ -14,8 +14,12 @@ use serde::de::DeserializeOwned;
 use super::problem::{Problem, ProblemKind};
 use super::state::Api;
 use crate::config::{PAGE_DEFAULT, PAGE_MAX};
+use crate::service::me::EndUser;
 use crate::service::tokens::Identity;
 use crate::store::audit::Author;
+
+/// Most characters of a `User-Agent` that are written down.
+const USER_AGENT_CHARS_MAX: usize = 256;
 
 /// A JSON body.
 #[derive(Debug)]
@@ -141,6 +145,34 @@ impl FromRequestParts<Api> for Author {
         let actor =
             parts.extensions.get::<Identity>().map(|identity| identity.name.clone()).unwrap_or_default();
         Ok(Self { actor, remote, now_ms: api.plane.clock.now_ms() })
+    }
+}
+
+/// The end user whose token was verified.
+impl FromRequestParts<Api> for EndUser {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Problem> {
+        let user = parts.extensions.get::<Self>().cloned();
+        user.ok_or_else(|| Problem::new(ProblemKind::TokenMissing, "Send Authorization: Bearer <token>."))
+    }
+}
+
+/// An end user as the author of a change: its name, and from where, with the program that it uses.
+#[derive(Debug)]
+pub struct UserAuthor(pub Author);
+
+impl FromRequestParts<Api> for UserAuthor {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let Remote(remote) = Remote::from_request_parts(parts, api).await?;
+        let user = EndUser::from_request_parts(parts, api).await?;
+        let agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let agent: String = agent.chars().take(USER_AGENT_CHARS_MAX).collect();
+        // An address has no spaces: what comes after the first one is the program.
+        let remote = format!("{remote} {agent}").trim_end().to_owned();
+        Ok(Self(Author { actor: user.name(), remote, now_ms: api.plane.clock.now_ms() }))
     }
 }
 

@@ -1,16 +1,30 @@
 //! The HTTP interface: REST for people and programs under `/v1`, the edges' under `/edge/v1`. Endpoints translate, and
 //! decide nothing: a request into a call of the service, its answer into JSON, its error into a problem.
 
+mod analytics;
+mod archives;
 mod audit;
 mod auth;
 mod bypass;
 mod capacity;
+mod csv;
+mod described;
 mod edge;
+mod event_endpoints;
+mod events;
 mod explain;
 mod extract;
+mod grants;
+mod import;
+mod invoices;
+mod lifecycle;
+mod me;
 mod observe;
 mod operations;
+mod organization;
+mod plans;
 mod policy;
+mod preview;
 pub mod problem;
 mod state;
 mod subjects;
@@ -18,22 +32,31 @@ mod subscriptions;
 mod things;
 mod tiers;
 mod tokens;
+mod usage;
+mod webhooks;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{Method, Uri};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, Uri, header};
 use axum::middleware;
 use tollgate_policy::document::DOCUMENT_BYTES_MAX;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::OpenApi as _;
-use utoipa::openapi::path::Operation;
+use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::config::{BODY_BYTES_MAX, EXPLAIN_BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX, THINGS_BODY_BYTES_MAX};
+use crate::config::{
+    BODY_BYTES_MAX, EXPLAIN_BODY_BYTES_MAX, IMPORT_BODY_BYTES_MAX, SYNC_BODY_BYTES_MAX,
+    THINGS_BODY_BYTES_MAX, USAGE_BODY_BYTES_MAX, WEBHOOK_BODY_BYTES_MAX,
+};
 use problem::{Problem, ProblemKind};
 pub use state::Api;
+
+/// How long a browser may remember what it may ask.
+const PREFLIGHT_MAX_AGE: std::time::Duration = std::time::Duration::from_secs(3_600);
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -47,8 +70,15 @@ pub use state::Api;
         (name = "policy", description = "The policy: versions, rollback, tiers"),
         (name = "subscriptions", description = "What subjects have bought"),
         (name = "subjects", description = "What subjects have and used"),
+        (name = "invoices", description = "What subjects are charged"),
+        (name = "usage", description = "The ledger: recording, correcting and exporting usage"),
+        (name = "moving", description = "Users of another system, and what they had there"),
         (name = "tokens", description = "Who may use this API"),
         (name = "audit", description = "Who changed what"),
+        (name = "events", description = "What other systems are told"),
+        (name = "webhooks", description = "What payment providers tell"),
+        (name = "me", description = "For end users, with the token that their issuer gave them"),
+        (name = "analytics", description = "What became of subscriptions, limits and usage"),
         (name = "edge", description = "For Tollgate's filter in Envoy"),
         (name = "operations", description = "For operators; no token"),
     )
@@ -58,11 +88,13 @@ struct Description;
 /// The whole interface.
 pub fn router(api: Api) -> Router {
     let (router, _) = documented(&api).split_for_parts();
-    router
-        .fallback(unknown_route)
-        .method_not_allowed_fallback(unknown_method)
-        .layer(middleware::from_fn_with_state(api.clone(), observe::observe))
-        .with_state(api)
+    let router = router.fallback(unknown_route).method_not_allowed_fallback(unknown_method);
+    // Around all, since a preflight asks with a method that no route has; the layer itself looks at the path.
+    let router = match cors(&api.plane.settings.allow_origins) {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    router.layer(middleware::from_fn_with_state(api.clone(), observe::observe)).with_state(api)
 }
 
 /// The description of the whole interface.
@@ -71,10 +103,10 @@ pub fn openapi(api: &Api) -> OpenApi {
     let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
     openapi.components.get_or_insert_default().add_security_scheme("token", bearer);
     for (path, item) in &mut openapi.paths.paths {
-        let has_token = path.starts_with("/v1/") || path.starts_with("/edge/");
+        let has_token = (path.starts_with("/v1/") && path != "/v1/plans") || path.starts_with("/edge/");
         let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
         for operation in operations.into_iter().flatten() {
-            add_problems(operation, has_token);
+            described::complete(operation, has_token);
         }
     }
     openapi
@@ -86,6 +118,7 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
         .routes(routes!(policy::versions))
         .routes(routes!(policy::version))
         .routes(routes!(policy::roll_back))
+        .routes(routes!(preview::preview))
         .layer(DefaultBodyLimit::max(DOCUMENT_BYTES_MAX + 1))
         .merge(
             OpenApiRouter::new()
@@ -97,6 +130,16 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
                 .routes(routes!(explain::explain))
                 .layer(DefaultBodyLimit::max(EXPLAIN_BODY_BYTES_MAX)),
         )
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(usage::record::record))
+                .layer(DefaultBodyLimit::max(USAGE_BODY_BYTES_MAX)),
+        )
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(import::import))
+                .layer(DefaultBodyLimit::max(IMPORT_BODY_BYTES_MAX)),
+        )
         .merge(small())
         .route_layer(middleware::from_fn_with_state(api.clone(), auth::admin));
     let edge = OpenApiRouter::new()
@@ -106,12 +149,32 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
         .routes(routes!(edge::keys))
         .layer(DefaultBodyLimit::max(SYNC_BODY_BYTES_MAX))
         .route_layer(middleware::from_fn_with_state(api.clone(), auth::edge));
+    let user = OpenApiRouter::new()
+        .routes(routes!(me::show))
+        .routes(routes!(me::usage))
+        .routes(routes!(me::upgrade))
+        .routes(routes!(me::downgrade))
+        .routes(routes!(me::cancel))
+        .routes(routes!(organization::show))
+        .routes(routes!(organization::usage))
+        .routes(routes!(organization::members))
+        .routes(routes!(organization::show_member))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .route_layer(middleware::from_fn_with_state(api.clone(), auth::user))
+        .routes(routes!(plans::list));
     let open = OpenApiRouter::new()
         .routes(routes!(operations::healthz))
         .routes(routes!(operations::readyz))
         .routes(routes!(operations::metrics))
-        .routes(routes!(operations::openapi));
-    OpenApiRouter::with_openapi(Description::openapi()).merge(admin).merge(edge).merge(open)
+        .routes(routes!(operations::openapi))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(webhooks::stripe))
+                .routes(routes!(webhooks::lemonsqueezy))
+                .routes(routes!(webhooks::cinetpay, webhooks::ping))
+                .layer(DefaultBodyLimit::max(WEBHOOK_BODY_BYTES_MAX)),
+        );
+    OpenApiRouter::with_openapi(Description::openapi()).merge(admin).merge(edge).merge(user).merge(open)
 }
 
 fn small() -> OpenApiRouter<Api> {
@@ -125,14 +188,64 @@ fn small() -> OpenApiRouter<Api> {
             subscriptions::change,
             subscriptions::delete
         ))
+        .routes(routes!(lifecycle::act))
+        .routes(routes!(lifecycle::changes, lifecycle::schedule, lifecycle::clear))
+        .routes(routes!(grants::list, grants::add))
+        .routes(routes!(grants::remove))
         .routes(routes!(subjects::show))
-        .routes(routes!(subjects::usage))
+        .routes(routes!(usage::usage))
+        .routes(routes!(usage::export::export))
+        .routes(routes!(usage::corrections::list, usage::corrections::correct))
         .routes(routes!(bypass::show, bypass::set, bypass::clear))
         .routes(routes!(capacity::show, capacity::set))
         .routes(routes!(audit::list))
+        .routes(routes!(invoices::list))
+        .routes(routes!(invoices::show))
+        .routes(routes!(invoices::close))
+        .routes(routes!(invoices::preview))
+        .routes(routes!(analytics::denials))
+        .routes(routes!(analytics::subjects))
+        .routes(routes!(analytics::subscriptions))
+        .routes(routes!(analytics::churned))
+        .routes(routes!(analytics::converted))
+        .routes(routes!(analytics::revenue))
+        .routes(routes!(analytics::limits))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
+        .routes(routes!(event_endpoints::list, event_endpoints::create))
+        .routes(routes!(event_endpoints::show, event_endpoints::change, event_endpoints::delete))
+        .routes(routes!(event_endpoints::rotate))
+        .routes(routes!(event_endpoints::test))
+        .routes(routes!(event_endpoints::recover))
+        .routes(routes!(event_endpoints::deliveries))
+        .routes(routes!(events::list))
+        .routes(routes!(events::show))
+        .routes(routes!(events::redeliver))
+        .routes(routes!(webhooks::list))
+        .routes(routes!(webhooks::show))
+        .routes(routes!(webhooks::replay))
+        .routes(routes!(webhooks::link))
+        .routes(routes!(archives::list))
+        .routes(routes!(archives::show))
+        .routes(routes!(archives::restore))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+}
+
+/// What browsers of other origins may ask: nothing, or what end users may.
+fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
+    let allowed = origins.to_vec();
+    let may_ask = move |origin: &HeaderValue, asked: &Parts| {
+        let path = asked.uri.path();
+        let for_users = path == "/v1/plans" || path == "/v1/me" || path.starts_with("/v1/me/");
+        for_users && allowed.contains(origin)
+    };
+    let layer = CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(may_ask))
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+        .expose_headers([header::ETAG, header::CONTENT_LANGUAGE, header::RETRY_AFTER])
+        .max_age(PREFLIGHT_MAX_AGE);
+    (!origins.is_empty()).then_some(layer)
 }
 
 async fn unknown_route(uri: Uri) -> Problem {
@@ -146,33 +259,4 @@ async fn unknown_method(method: Method, uri: Uri) -> Problem {
     let detail =
         format!("{} does not have the method {method}. GET /openapi.json lists what it has.", uri.path());
     Problem::new(ProblemKind::MethodUnknown, detail)
-}
-
-/// Problems that every operation can answer, so that none has to name them.
-fn add_problems(operation: &mut Operation, has_token: bool) {
-    let mut statuses = vec![405_u16, 500, 503];
-    if has_token {
-        statuses.extend([400, 401, 403]);
-    }
-    if operation.request_body.is_some() {
-        statuses.extend([413, 415, 422]);
-    }
-    for status in statuses {
-        let codes: Vec<&str> = ProblemKind::ALL
-            .iter()
-            .filter(|kind| kind.status().as_u16() == status)
-            .map(|kind| kind.code())
-            .collect();
-        let schema = RefOr::Ref(Ref::from_schema_name("ProblemBody"));
-        let content = ContentBuilder::new().schema(Some(schema)).build();
-        let response = ResponseBuilder::new()
-            .description(format!("A problem; its code is one of {}", codes.join(", ")))
-            .content("application/problem+json", content)
-            .build();
-        operation.responses.responses.entry(status.to_string()).or_insert(RefOr::T(response));
-    }
-    if has_token {
-        let requirement = utoipa::openapi::SecurityRequirement::new("token", Vec::<String>::new());
-        operation.security.get_or_insert_default().push(requirement);
-    }
 }

@@ -13,6 +13,7 @@ use super::extract::{
 use super::problem::{Problem, ProblemBody, ProblemKind};
 use super::state::Api;
 use crate::service::policy::{Applied, NOTE_CHARS_MAX};
+use crate::service::versions::ChangedTiers;
 use crate::store::audit::Author;
 use crate::store::policies::{PolicyRow, PolicyVersion};
 
@@ -26,6 +27,29 @@ pub struct ApplyQuery {
     dry_run: bool,
     /// Words on this version, for its history.
     note: Option<String>,
+    /// For whom tiers that differ do: `all` (default), or `new_subscribers`: who has one keeps it as it is.
+    #[serde(default)]
+    changed_tiers: ChangedTiersQuery,
+}
+
+/// For whom tiers that differ do.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangedTiersQuery {
+    /// For all.
+    #[default]
+    All,
+    /// For those who subscribe from now on.
+    NewSubscribers,
+}
+
+impl From<ChangedTiersQuery> for ChangedTiers {
+    fn from(query: ChangedTiersQuery) -> Self {
+        match query {
+            ChangedTiersQuery::All => Self::All,
+            ChangedTiersQuery::NewSubscribers => Self::NewSubscribers,
+        }
+    }
 }
 
 /// What applying a policy did.
@@ -157,8 +181,11 @@ pub async fn apply(
         return Err(Problem::new(ProblemKind::QueryMalformed, detail));
     }
     let applied = match query.dry_run {
-        true => api.plane.try_policy(&text, expected).await?,
-        false => api.plane.apply_policy(&author, &text, note, expected).await?,
+        true => api.plane.try_policy(&text, expected, query.changed_tiers.into()).await?,
+        false => {
+            let changed_tiers = query.changed_tiers.into();
+            api.plane.apply_policy_to(&author, &text, note, expected, changed_tiers).await?
+        }
     };
     Ok(Json(applied.into()))
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tollgate_policy::document::Fault;
 use utoipa::ToSchema;
 
+use crate::service::payments::NotTaken;
 use crate::service::{Invalid, NotFound, ServiceError};
 use crate::store::StoreError;
 
@@ -78,9 +79,44 @@ kinds! {
     CapacityInvalid UNPROCESSABLE_ENTITY "capacity-invalid" "So much cannot be in use";
     ExplainInvalid UNPROCESSABLE_ENTITY "explain-invalid" "Such a request cannot be explained";
     TokenUnmakeable UNPROCESSABLE_ENTITY "token-unmakeable" "Such a token cannot be made";
+    EventEndpointMissing NOT_FOUND "event-endpoint-missing" "There is no such endpoint of events";
+    EventMissing NOT_FOUND "event-missing" "There is no such event";
+    EventEndpointInvalid UNPROCESSABLE_ENTITY "event-endpoint-invalid" "Events cannot be told like this";
+    WebhookRefused BAD_REQUEST "webhook-refused" "The webhook is not believed";
+    ProviderUnconfigured NOT_FOUND "provider-unconfigured" "This payment provider is not configured";
+    WebhookMissing NOT_FOUND "webhook-missing" "There is no such webhook";
+    WebhookInvalid UNPROCESSABLE_ENTITY "webhook-invalid" "This cannot be done with the webhook";
     Internal INTERNAL_SERVER_ERROR "internal" "Something is wrong with the control plane";
     DatabaseUnavailable SERVICE_UNAVAILABLE "database-unavailable" "The database does not answer";
     Busy SERVICE_UNAVAILABLE "busy" "The control plane is too busy";
+    ActionRefused CONFLICT "action-refused" "The subscription is not in a state for this";
+    GrantMissing NOT_FOUND "grant-missing" "The subject has no such grant";
+    GrantConflict CONFLICT "grant-conflict" "Another grant has this id";
+    GrantInvalid UNPROCESSABLE_ENTITY "grant-invalid" "Such a grant cannot be given";
+    UserTokenMalformed UNAUTHORIZED "token-malformed" "The user's token cannot be read";
+    UserTokenTooLarge UNAUTHORIZED "token-too-large" "The user's token is too long";
+    UserTokenAlgorithm UNAUTHORIZED "token-algorithm" "The user's token is signed in a way that is not accepted";
+    UserTokenUnknownIssuer UNAUTHORIZED "token-unknown-issuer" "The user's token is of an issuer that is not trusted";
+    UserTokenUnknownKey UNAUTHORIZED "token-unknown-key" "The user's token is signed with an unknown key";
+    UserTokenSignature UNAUTHORIZED "token-signature" "The user's token is not signed by its issuer";
+    UserTokenExpired UNAUTHORIZED "token-expired" "The user's token has expired";
+    UserTokenNotYetValid UNAUTHORIZED "token-not-yet-valid" "The user's token is not valid yet";
+    UserTokenAudience UNAUTHORIZED "token-audience" "The user's token is for somebody else";
+    UserTokenType UNAUTHORIZED "token-type" "The user's token is of another type";
+    UserTokenCriticalHeader UNAUTHORIZED "token-critical-header" "The user's token asks for what is not understood";
+    UserTokenClaims UNAUTHORIZED "token-claims" "The user's token lacks a claim";
+    PaymentNotConfigured CONFLICT "payment-not-configured" "The tier cannot be paid here";
+    InvoiceMissing NOT_FOUND "invoice-missing" "There is no such invoice";
+    NoPrices CONFLICT "no-prices" "A policy with prices must be applied first";
+    InvoiceOverlap CONFLICT "invoice-overlap" "A part of the time is in an invoice already";
+    PeriodOpen CONFLICT "period-open" "The time is not over";
+    AmountTooLarge UNPROCESSABLE_ENTITY "amount-too-large" "The amount cannot be told";
+    IdempotencyConflict CONFLICT "idempotency-conflict" "The key names something else already";
+    UsageInvalid UNPROCESSABLE_ENTITY "usage-invalid" "Such usage cannot be recorded";
+    ImportInvalid UNPROCESSABLE_ENTITY "import-invalid" "Such rows cannot be imported";
+    ArchiveMissing NOT_FOUND "archive-missing" "The subject has no such archive";
+    ArchiveInvalid UNPROCESSABLE_ENTITY "archive-invalid" "This cannot be an archive";
+    ArchiveRestored CONFLICT "archive-restored" "The archive was given back already";
 }
 
 /// After how many seconds a client may try again where the problem may have passed by then.
@@ -144,7 +180,7 @@ impl From<StoreError> for Problem {
                 let detail = "The database is locked or away; nothing was changed. Try again in a moment.";
                 Self::new(ProblemKind::DatabaseUnavailable, detail)
             }
-            StoreError::Corrupt { .. } => {
+            StoreError::Corrupt { .. } | StoreError::Backup { .. } => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "the database holds something unexpected"
@@ -174,13 +210,43 @@ impl From<ServiceError> for Problem {
                     "Version {found} is in force, not {expected}. Look at it, and apply your change to it."
                 ),
             ),
+            ServiceError::KeyConflict(key) => Self::new(
+                ProblemKind::IdempotencyConflict,
+                format!("The key {key:?} was used with other values. Repeat those, or choose another key."),
+            ),
             ServiceError::Busy(message) => Self::new(ProblemKind::Busy, message),
+            ServiceError::Token(fault) => {
+                let kind = ProblemKind::ALL.iter().find(|kind| kind.code() == fault.code());
+                Self::new(kind.copied().unwrap_or(ProblemKind::TokenInvalid), fault.to_string())
+            }
+            ServiceError::NotAdministrator => Self::new(
+                ProblemKind::RightMissing,
+                "Only an administrator of the organisation may do this. Ask one.",
+            ),
+            ServiceError::PaymentNotConfigured => Self::new(
+                ProblemKind::PaymentNotConfigured,
+                "This tier has a price, and no payment provider sells it here. Ask who runs this API.",
+            ),
             ServiceError::Store(error) => error.into(),
         }
     }
 }
 
-fn invalid_kind(rule: Invalid) -> ProblemKind {
+impl From<NotTaken> for Problem {
+    fn from(error: NotTaken) -> Self {
+        match error {
+            NotTaken::NotConfigured => Self::new(
+                ProblemKind::ProviderUnconfigured,
+                "Name it in the file of `tollgate serve --payments`, and start again.",
+            ),
+            NotTaken::Refused(refusal) => Self::new(ProblemKind::WebhookRefused, refusal.to_string()),
+            NotTaken::Busy => Self::new(ProblemKind::Busy, "It was not stored. Send it again."),
+        }
+    }
+}
+
+/// The kind of a broken rule.
+pub fn invalid_kind(rule: Invalid) -> ProblemKind {
     match rule {
         Invalid::WireVersion => ProblemKind::WireVersion,
         Invalid::Session => ProblemKind::SessionMalformed,
@@ -198,6 +264,19 @@ fn invalid_kind(rule: Invalid) -> ProblemKind {
         Invalid::Explain => ProblemKind::ExplainInvalid,
         Invalid::Range => ProblemKind::RangeInvalid,
         Invalid::Token => ProblemKind::TokenUnmakeable,
+        Invalid::Action => ProblemKind::ActionRefused,
+        Invalid::Grant => ProblemKind::GrantInvalid,
+        Invalid::GrantConflict => ProblemKind::GrantConflict,
+        Invalid::NoPrices => ProblemKind::NoPrices,
+        Invalid::InvoiceOverlap => ProblemKind::InvoiceOverlap,
+        Invalid::PeriodOpen => ProblemKind::PeriodOpen,
+        Invalid::AmountTooLarge => ProblemKind::AmountTooLarge,
+        Invalid::Usage => ProblemKind::UsageInvalid,
+        Invalid::EventEndpoint => ProblemKind::EventEndpointInvalid,
+        Invalid::Webhook => ProblemKind::WebhookInvalid,
+        Invalid::Import => ProblemKind::ImportInvalid,
+        Invalid::Archive => ProblemKind::ArchiveInvalid,
+        Invalid::ArchiveRestored => ProblemKind::ArchiveRestored,
     }
 }
 
@@ -210,6 +289,12 @@ fn not_found_kind(what: NotFound) -> ProblemKind {
         NotFound::Bypass => ProblemKind::BypassMissing,
         NotFound::Token => ProblemKind::TokenUnknown,
         NotFound::Issuer => ProblemKind::IssuerUnknown,
+        NotFound::Grant => ProblemKind::GrantMissing,
+        NotFound::EventEndpoint => ProblemKind::EventEndpointMissing,
+        NotFound::Event => ProblemKind::EventMissing,
+        NotFound::Webhook => ProblemKind::WebhookMissing,
+        NotFound::Invoice => ProblemKind::InvoiceMissing,
+        NotFound::Archive => ProblemKind::ArchiveMissing,
     }
 }
 
@@ -221,7 +306,13 @@ fn not_found_detail(what: NotFound) -> &'static str {
         NotFound::Subscription => "PUT /v1/subscriptions/{subject} makes one.",
         NotFound::Bypass => "PUT /v1/subjects/{subject}/bypass grants one.",
         NotFound::Token => "GET /v1/tokens lists the tokens there are.",
+        NotFound::EventEndpoint => "GET /v1/event-endpoints lists the endpoints there are.",
+        NotFound::Event => "GET /v1/events lists the events that are kept.",
+        NotFound::Webhook => "GET /v1/webhooks lists the webhooks there are.",
         NotFound::Issuer => "Name an issuer of the policy in force whose keys come from a `url`.",
+        NotFound::Grant => "GET /v1/subjects/{subject}/grants lists the grants there are.",
+        NotFound::Invoice => "GET /v1/invoices lists the closed ones.",
+        NotFound::Archive => "GET /v1/archives lists the archives there are.",
     }
 }
 

@@ -2,23 +2,21 @@
 
 use axum::Json;
 use axum::extract::State;
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tollgate_policy::compile::UNLIMITED;
 use tollgate_policy::document::Maximum;
 use tollgate_policy::limit::LimitKind;
 use tollgate_policy::subscription::Subscription;
 use tollgate_policy::window::{CALENDAR_END_MS, CALENDAR_START_MS};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::bypass::BypassBody;
-use super::extract::{Path, Query};
+use super::extract::Path;
 use super::policy::rfc3339;
 use super::problem::Problem;
 use super::state::Api;
 use super::tiers::maximum_of;
 use crate::service::subscriptions::{LimitView, SubjectView};
-use crate::service::usage::{UsagePeriod, UsageView};
 
 /// A subject at this moment.
 #[derive(Debug, Serialize, ToSchema)]
@@ -145,85 +143,6 @@ impl SubjectBody {
     }
 }
 
-/// Which usage.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub struct UsageQuery {
-    /// Only this meter.
-    meter: Option<String>,
-    /// RFC 3339, rounded down to the hour. Default: the start of this month (UTC).
-    #[param(value_type = Option<String>)]
-    from: Option<Timestamp>,
-    /// RFC 3339, rounded up to the hour. Default: now.
-    #[param(value_type = Option<String>)]
-    to: Option<Timestamp>,
-    /// `hour`, `day` (default), `month` or `total`. Days and months are those of UTC.
-    #[serde(default)]
-    by: By,
-}
-
-/// By which periods usage is summed.
-#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum By {
-    /// By hour.
-    Hour,
-    /// By day.
-    #[default]
-    Day,
-    /// By month.
-    Month,
-    /// In all.
-    Total,
-}
-
-/// What a subject used.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct UsageBody {
-    /// The subject.
-    subject: String,
-    /// Start of the range, RFC 3339.
-    from: String,
-    /// Its end.
-    to: String,
-    /// By which periods it is summed.
-    by: By,
-    /// By meter and period; periods without usage are left out.
-    usage: Vec<UsageSumBody>,
-}
-
-/// What was used of one meter in one period.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct UsageSumBody {
-    /// The meter.
-    meter: String,
-    /// Start of the period, RFC 3339.
-    start: String,
-    /// Its end.
-    end: String,
-    /// Units charged.
-    taken: i64,
-    /// Units of them that were refunded.
-    freed: i64,
-    /// What remains: `taken` less `freed`.
-    used: i64,
-}
-
-impl UsageBody {
-    fn new(subject: String, by: By, view: UsageView) -> Self {
-        let usage = view.sums.into_iter().map(|sum| UsageSumBody {
-            meter: sum.meter,
-            start: sum.start.to_string(),
-            end: sum.end.to_string(),
-            taken: sum.taken,
-            freed: sum.freed,
-            used: sum.taken.saturating_sub(sum.freed),
-        });
-        Self { subject, from: view.from.to_string(), to: view.to.to_string(), by, usage: usage.collect() }
-    }
-}
-
 /// What a subject has at this moment: its tier and why, and how its limits stand. A subject that was never seen has what
 /// the policy gives everybody.
 #[utoipa::path(
@@ -233,25 +152,4 @@ impl UsageBody {
 pub async fn show(State(api): State<Api>, Path(subject): Path<String>) -> Result<Json<SubjectBody>, Problem> {
     let view = api.plane.subject(&subject).await?;
     Ok(Json(SubjectBody::new(view, api.plane.clock.now_ms())))
-}
-
-/// What a subject used, from the ledger.
-#[utoipa::path(
-    get, path = "/v1/subjects/{subject}/usage", tag = "subjects",
-    params(("subject" = String, Path), UsageQuery),
-    responses((status = 200, body = UsageBody))
-)]
-pub async fn usage(
-    State(api): State<Api>,
-    Path(subject): Path<String>,
-    Query(query): Query<UsageQuery>,
-) -> Result<Json<UsageBody>, Problem> {
-    let by = match query.by {
-        By::Hour => UsagePeriod::Hour,
-        By::Day => UsagePeriod::Day,
-        By::Month => UsagePeriod::Month,
-        By::Total => UsagePeriod::Total,
-    };
-    let view = api.plane.usage(&subject, query.meter.as_deref(), query.from, query.to, by).await?;
-    Ok(Json(UsageBody::new(subject, query.by, view)))
 }

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize};
 use tollgate_policy::document::Maximum;
-use tollgate_policy::subscription::SubscriptionState;
+use tollgate_policy::subscription::{ScheduledChange, SubscriptionState};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{self, Path, Query, cursor_key, page_limit};
@@ -33,6 +33,19 @@ pub struct SubscriptionWish {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<i64>)]
     expires_at_ms: Option<Option<i64>>,
+    /// End of the trial (Unix ms), of one that is on trial; `null`: it is on none.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<i64>)]
+    trial_ends_at_ms: Option<Option<i64>>,
+    /// End of the period that is paid, Unix ms; `null`: a period is a billing month.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<i64>)]
+    period_ends_at_ms: Option<Option<i64>>,
+    /// Since when it is of its tier, Unix ms: decides which version of the tier holds. Default: since it was given the tier.
+    tier_since_ms: Option<i64>,
+    /// What changes by itself; it replaces all that was scheduled.
+    #[schema(value_type = Option<Vec<ChangeBody>>)]
+    changes: Option<Vec<ScheduledChange>>,
     /// Maximums of this subject alone, by limit name: a number of units, or `unlimited`. They replace all there were.
     #[schema(value_type = Option<BTreeMap<String, serde_json::Value>>)]
     overrides: Option<BTreeMap<String, Maximum>>,
@@ -50,12 +63,36 @@ impl From<SubscriptionWish> for Wish {
             state: body.state,
             anchor_ms: body.anchor_ms,
             expires_at_ms: body.expires_at_ms,
+            trial_ends_at_ms: body.trial_ends_at_ms,
+            period_ends_at_ms: body.period_ends_at_ms,
+            tier_since_ms: body.tier_since_ms,
+            changes: body.changes,
             overrides: body.overrides,
         }
     }
 }
 
-/// A subscription.
+/// A change that happens by itself at its moment. What is left out stays.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ChangeBody {
+    /// When, Unix ms: at this very moment it holds.
+    at_ms: i64,
+    /// The tier from then on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tier: Option<String>,
+    /// The state from then on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    state: Option<SubscriptionState>,
+}
+
+impl From<ScheduledChange> for ChangeBody {
+    fn from(change: ScheduledChange) -> Self {
+        Self { at_ms: change.at_ms, tier: change.tier, state: change.state }
+    }
+}
+
+/// A subscription as it is now.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SubscriptionBody {
     /// Whose it is.
@@ -69,6 +106,16 @@ pub struct SubscriptionBody {
     anchor_ms: i64,
     /// From this moment (Unix ms) the tier is no longer in force.
     expires_at_ms: Option<i64>,
+    /// End of the trial, of one that is or was on trial, Unix ms.
+    trial_ends_at_ms: Option<i64>,
+    /// End of the period that is paid, where a payment provider tells it, Unix ms.
+    period_ends_at_ms: Option<i64>,
+    /// End of the billing period that it is in, Unix ms.
+    current_period_ends_at_ms: i64,
+    /// Since when it is of its tier, Unix ms.
+    tier_since_ms: i64,
+    /// What is scheduled, in the order of its moments.
+    changes: Vec<ChangeBody>,
     /// Maximums of this subject alone, by limit name: a number of units, or `unlimited`.
     #[schema(value_type = BTreeMap<String, serde_json::Value>)]
     overrides: BTreeMap<String, Maximum>,
@@ -79,10 +126,16 @@ pub struct SubscriptionBody {
 }
 
 impl SubscriptionBody {
-    fn new(listed: ListedSubscription, now_ms: i64) -> Self {
-        let subscription = listed.subscription;
+    pub(super) fn new(listed: ListedSubscription, now_ms: i64) -> Self {
+        // What happened by itself may not be written down yet.
+        let subscription = listed.subscription.at(now_ms).into_owned();
         Self {
             subject: listed.subject,
+            trial_ends_at_ms: subscription.trial_ends_at_ms,
+            period_ends_at_ms: subscription.period_ends_at_ms,
+            current_period_ends_at_ms: subscription.period_end_ms(now_ms),
+            tier_since_ms: subscription.tier_since_ms.unwrap_or(subscription.anchor_ms),
+            changes: subscription.changes.iter().cloned().map(ChangeBody::from).collect(),
             in_force: subscription.in_force(now_ms),
             tier: subscription.tier,
             state: subscription.state,

@@ -66,7 +66,7 @@ pub struct LimitBody {
 }
 
 impl LimitBody {
-    fn new(limit: &CompiledLimit, policy: &CompiledPolicy) -> Self {
+    pub(super) fn new(limit: &CompiledLimit, policy: &CompiledPolicy) -> Self {
         let per = limit.per();
         Self {
             name: limit.name.to_string(),

@@ -12,6 +12,9 @@ use super::CliError;
 /// How long a command waits for an answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a command may read a stream.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(3_600);
+
 /// Which control plane, and who asks.
 #[derive(Debug, Args)]
 pub struct ClientArguments {
@@ -66,14 +69,9 @@ impl Client {
 
     /// Sends a request; answers its JSON (null for an empty answer), or why not.
     pub async fn send(&self, request: RequestBuilder) -> Result<Json, CliError> {
-        let unreachable = |source: reqwest::Error| CliError::Unreachable {
-            server: self.base.to_string(),
-            // The address is in the sentence already.
-            source: source.without_url(),
-        };
-        let response = request.send().await.map_err(unreachable)?;
+        let response = request.send().await.map_err(|source| self.unreachable(source))?;
         let status = response.status();
-        let body = response.bytes().await.map_err(unreachable)?;
+        let body = response.bytes().await.map_err(|source| self.unreachable(source))?;
         let json: Option<Json> = match body.is_empty() {
             true => Some(Json::Null),
             false => serde_json::from_slice(&body).ok(),
@@ -83,6 +81,38 @@ impl Client {
             Some(json) if json.get("code").is_some() => Err(CliError::Problem(json)),
             _ => Err(CliError::NotTollgate { server: self.base.to_string(), status: status.as_u16() }),
         }
+    }
+
+    /// Sends a request whose answer is no JSON; answers its text, or why not.
+    pub async fn text(&self, request: RequestBuilder) -> Result<String, CliError> {
+        let answer = self.open(request).await?;
+        answer.text().await.map_err(|source| self.unreachable(source))
+    }
+
+    /// Sends a request whose answer is a stream, and takes as long as it takes; answers it once it begins well.
+    pub async fn open(&self, request: RequestBuilder) -> Result<reqwest::Response, CliError> {
+        let request = request.timeout(STREAM_TIMEOUT);
+        let response = request.send().await.map_err(|source| self.unreachable(source))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = response.bytes().await.map_err(|source| self.unreachable(source))?;
+        match serde_json::from_slice::<Json>(&body) {
+            Ok(json) if json.get("code").is_some() => Err(CliError::Problem(json)),
+            _ => Err(CliError::NotTollgate { server: self.base.to_string(), status: status.as_u16() }),
+        }
+    }
+
+    /// The next piece of a stream.
+    pub async fn next(&self, answer: &mut reqwest::Response) -> Result<Option<Vec<u8>>, CliError> {
+        let piece = answer.chunk().await.map_err(|source| self.unreachable(source))?;
+        Ok(piece.map(|piece| piece.to_vec()))
+    }
+
+    fn unreachable(&self, source: reqwest::Error) -> CliError {
+        // The address is in the sentence already.
+        CliError::Unreachable { server: self.base.to_string(), source: source.without_url() }
     }
 
     /// All items of a list, page by page, at most `most`.

@@ -1,8 +1,8 @@
-//! `tollgate policy`: apply, check, show, versions, rollback, schema.
+//! `tollgate policy`: apply, preview, check, show, versions, rollback, schema.
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use reqwest::{Method, header};
 use serde_json::{Value as Json, json};
 use tollgate_control_plane::service::policy::check;
@@ -34,9 +34,22 @@ enum PolicyCommand {
         /// Only tell what would change.
         #[arg(long)]
         dry_run: bool,
+        /// For whom tiers that differ do; with `new_subscribers`, who has one keeps it as it is.
+        #[arg(long, value_enum, default_value_t = ChangedTiers::All)]
+        changed_tiers: ChangedTiers,
         /// Only if this version is still in force (0: none).
         #[arg(long, value_name = "VERSION")]
         expect: Option<i64>,
+        #[command(flatten)]
+        client: ClientArguments,
+    },
+    /// Tell what a policy would do to tiers, and to how many of those who have them. Nothing is changed.
+    Preview {
+        /// The policy, YAML or JSON. Key files that it names are put into it.
+        file: PathBuf,
+        /// For whom tiers that differ would do.
+        #[arg(long, value_enum, default_value_t = ChangedTiers::All)]
+        changed_tiers: ChangedTiers,
         #[command(flatten)]
         client: ClientArguments,
     },
@@ -69,11 +82,39 @@ enum PolicyCommand {
     Schema,
 }
 
+/// For whom tiers that differ do.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum ChangedTiers {
+    /// For all.
+    All,
+    /// For those who subscribe from now on.
+    NewSubscribers,
+}
+
+impl ChangedTiers {
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}
+
 /// Runs a command.
 pub async fn run(arguments: PolicyArguments) -> Result<(), CliError> {
     match arguments.command {
-        PolicyCommand::Apply { file, note, dry_run, expect, client } => {
-            apply(&file, note.as_deref(), dry_run, expect, &client).await
+        PolicyCommand::Apply { file, note, dry_run, changed_tiers, expect, client } => {
+            let query = [("dry_run", dry_run.to_string()), ("changed_tiers", changed_tiers.name())];
+            apply(&file, note.as_deref(), &query, expect, &client).await
+        }
+        PolicyCommand::Preview { file, changed_tiers, client: arguments } => {
+            let (_, text) = read(&file)?;
+            let client = Client::new(&arguments)?;
+            let request = client
+                .request(Method::POST, &["v1", "policy", "preview"])
+                .header(header::CONTENT_TYPE, "application/yaml")
+                .query(&[("changed_tiers", changed_tiers.name())])
+                .body(text);
+            tell_preview(&client.send(request).await?, &arguments);
+            Ok(())
         }
         PolicyCommand::Check { file } => {
             let (document, _) = read(&file)?;
@@ -132,16 +173,17 @@ pub async fn run(arguments: PolicyArguments) -> Result<(), CliError> {
 async fn apply(
     file: &Path,
     note: Option<&str>,
-    dry_run: bool,
+    query: &[(&str, String); 2],
     expect: Option<i64>,
     arguments: &ClientArguments,
 ) -> Result<(), CliError> {
+    let dry_run = query.contains(&("dry_run", true.to_string()));
     let (_, text) = read(file)?;
     let client = Client::new(arguments)?;
     let mut request = client
         .request(Method::PUT, &["v1", "policy"])
         .header(header::CONTENT_TYPE, "application/yaml")
-        .query(&[("dry_run", dry_run)])
+        .query(query)
         .body(text);
     if let Some(note) = note {
         request = request.query(&[("note", note)]);
@@ -168,6 +210,48 @@ fn tell_applied(applied: &Json, arguments: &ClientArguments, dry_run: bool) {
     });
     for change in items(applied, "changes") {
         print(&format!("  {:<8} {}", cell(change, "kind"), cell(change, "path")));
+    }
+}
+
+fn tell_preview(preview: &Json, arguments: &ClientArguments) {
+    if arguments.json {
+        print_json(preview);
+        return;
+    }
+    let mut any = false;
+    for tier in items(preview, "tiers") {
+        any = true;
+        let default = tier.get("is_default").and_then(Json::as_bool).unwrap_or_default();
+        print(&format!(
+            "{:<8} tier {}: {} subscriptions affected, {} kept as they are{}",
+            cell(tier, "kind"),
+            cell(tier, "tier"),
+            cell(tier, "affected"),
+            cell(tier, "kept"),
+            if default { "; also all subjects without a subscription" } else { "" }
+        ));
+        for limit in items(tier, "limits") {
+            print(&format!(
+                "  limit    {}: {} → {}",
+                cell(limit, "limit"),
+                cell(limit, "from"),
+                cell(limit, "to")
+            ));
+        }
+        for (name, what) in [("features_added", "added"), ("features_removed", "removed")] {
+            for feature in items(tier, name) {
+                print(&format!("  feature  {} {what}", feature.as_str().unwrap_or_default()));
+            }
+        }
+        if tier.get("prices_changed").and_then(Json::as_bool).unwrap_or_default() {
+            print("  prices differ");
+        }
+        for subject in items(tier, "subjects") {
+            print(&format!("  affects  {}", subject.as_str().unwrap_or_default()));
+        }
+    }
+    if !any {
+        print("No tier differs.");
     }
 }
 

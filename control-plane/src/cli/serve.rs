@@ -1,15 +1,19 @@
 //! `tollgate serve`: the control plane itself.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
+use axum::http::HeaderValue;
 use clap::{Args, ValueEnum};
+use reqwest::Url;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tollgate_control_plane::clock::SystemClock;
-use tollgate_control_plane::config::Settings;
+use tollgate_control_plane::config::{EventSettings, Settings, SinkSettings, UsageSettings};
 use tollgate_control_plane::server::Server;
 use tollgate_control_plane::service::ControlPlane;
 use tollgate_control_plane::service::jwks::Fetcher;
+use tollgate_control_plane::service::payments::PaymentSettings;
 use tollgate_control_plane::service::tokens::{ConfiguredTokens, TOKEN_BYTES_MIN};
 use tollgate_control_plane::store::Database;
 use tracing_subscriber::EnvFilter;
@@ -49,6 +53,34 @@ pub struct ServeArguments {
     #[arg(long, env = "TOLLGATE_WATCH_MAX_MS", default_value_t = 25_000, value_name = "MS",
           value_parser = clap::value_parser!(u64).range(100..=300_000))]
     watch_max_ms: u64,
+    /// How many days usage is kept by hour; then by day. The same on all replicas.
+    #[arg(long, env = "TOLLGATE_USAGE_HOURS_DAYS", default_value_t = 7, value_name = "DAYS",
+          value_parser = clap::value_parser!(u32).range(1..=3_650))]
+    usage_hours_days: u32,
+    /// How many days usage is kept by day; then by month, for good. The same on all replicas.
+    #[arg(long, env = "TOLLGATE_USAGE_DAYS_DAYS", default_value_t = 400, value_name = "DAYS",
+          value_parser = clap::value_parser!(u32).range(62..=36_500))]
+    usage_days_days: u32,
+    /// Where usage is sent as CloudEvents, by POST: `https://…`. The same on all replicas.
+    #[arg(long, env = "TOLLGATE_USAGE_SINK_URL", hide_env_values = true, value_name = "URL")]
+    usage_sink_url: Option<String>,
+    /// What is sent there as `Authorization: Bearer`.
+    #[arg(long, env = "TOLLGATE_USAGE_SINK_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    usage_sink_token: Option<String>,
+    /// Let events be sent to private addresses and to this machine. Whoever administers events can then reach them.
+    #[arg(long, env = "TOLLGATE_EVENTS_ALLOW_PRIVATE")]
+    events_allow_private: bool,
+    /// For how long events and the log of their deliveries are kept, days.
+    #[arg(long, env = "TOLLGATE_EVENTS_RETENTION_DAYS", default_value_t = 30, value_name = "DAYS",
+          value_parser = clap::value_parser!(u16).range(7..=3_650))]
+    events_retention_days: u16,
+    /// A file that says which payment providers there are, and which tier is bought by what (docs/payments.md).
+    #[arg(long, env = "TOLLGATE_PAYMENTS", value_name = "FILE")]
+    payments: Option<PathBuf>,
+    /// An origin whose pages may ask for plans and, with a user's token, for /v1/me from a browser, such as
+    /// `https://app.example.com`. May be given again.
+    #[arg(long, env = "TOLLGATE_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',', value_parser = origin)]
+    allow_origin: Vec<HeaderValue>,
     /// What is logged: a level, or directives such as `info,tollgate_control_plane=debug`.
     #[arg(long, env = "TOLLGATE_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
@@ -86,6 +118,17 @@ pub async fn run(arguments: ServeArguments) -> Result<(), CliError> {
         lease_ttl_ms: arguments.lease_ttl_ms,
         lease_margin_ms: arguments.lease_margin_ms,
         watch_max_ms: arguments.watch_max_ms,
+        usage: UsageSettings {
+            hours_days: arguments.usage_hours_days,
+            days_days: arguments.usage_days_days.max(arguments.usage_hours_days),
+            sink: sink(&arguments)?,
+        },
+        events: EventSettings {
+            allow_private: arguments.events_allow_private,
+            retention_days: arguments.events_retention_days,
+        },
+        payments: payments(arguments.payments.as_deref())?.into(),
+        allow_origins: arguments.allow_origin.clone(),
     };
     let kind = database.kind();
     let plane = ControlPlane::start(database, SystemClock::shared(), settings, tokens)
@@ -138,6 +181,46 @@ fn tokens(arguments: &ServeArguments) -> Result<ConfiguredTokens, CliError> {
         ));
     }
     Ok(ConfiguredTokens::new(admin, edge))
+}
+
+fn sink(arguments: &ServeArguments) -> Result<Option<SinkSettings>, CliError> {
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let Some(url) = given(&arguments.usage_sink_url) else {
+        return Ok(None);
+    };
+    let is_http = reqwest::Url::parse(&url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+    if !is_http {
+        return Err(CliError::Usage(
+            "--usage-sink-url is no address; give one such as https://usage.example.com/events".to_owned(),
+        ));
+    }
+    let token = given(&arguments.usage_sink_token);
+    if token.as_ref().is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
+        return Err(CliError::Usage("TOLLGATE_USAGE_SINK_TOKEN must have no spaces".to_owned()));
+    }
+    Ok(Some(SinkSettings { url, token }))
+}
+
+/// An origin as browsers send it (RFC 6454 6.2): what is spelled in another way would never be met.
+fn origin(text: &str) -> Result<HeaderValue, String> {
+    let url: Option<Url> = text.parse().ok();
+    match url.filter(|url| url.origin().is_tuple() && url.origin().ascii_serialization() == text) {
+        Some(_) => HeaderValue::from_str(text).map_err(|error| error.to_string()),
+        None => {
+            Err("write an origin as browsers send it: scheme, host and perhaps a port, no slash at the end"
+                .to_owned())
+        }
+    }
+}
+
+fn payments(file: Option<&Path>) -> Result<PaymentSettings, CliError> {
+    let Some(file) = file else { return Ok(PaymentSettings::default()) };
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| CliError::Serve {
+        what: format!("cannot use the payments file {}", file.display()),
+        source,
+    };
+    let text = std::fs::read_to_string(file).map_err(|source| failed(source.into()))?;
+    PaymentSettings::parse(&text, &|name| std::env::var(name).ok()).map_err(|source| failed(source.into()))
 }
 
 fn begin_log(arguments: &ServeArguments) -> Result<(), CliError> {

@@ -1,7 +1,6 @@
-//! `tollgate subject` and `tollgate usage`: what a subject has, and what it used.
+//! `tollgate subject`: what a subject has.
 
-use clap::{Args, ValueEnum};
-use jiff::Timestamp;
+use clap::Args;
 use reqwest::Method;
 use serde_json::Value as Json;
 
@@ -16,36 +15,6 @@ pub struct SubjectArguments {
     subject: String,
     #[command(flatten)]
     client: ClientArguments,
-}
-
-/// Show what a subject used.
-#[derive(Debug, Args)]
-pub struct UsageArguments {
-    /// Such as `user:alice` or `org:acme`.
-    subject: String,
-    /// Only this meter.
-    #[arg(long)]
-    meter: Option<String>,
-    /// RFC 3339. Default: the start of this month (UTC).
-    #[arg(long, value_name = "TIME")]
-    from: Option<Timestamp>,
-    /// RFC 3339. Default: now.
-    #[arg(long, value_name = "TIME")]
-    to: Option<Timestamp>,
-    /// By which periods it is summed.
-    #[arg(long, value_enum, default_value_t = By::Day)]
-    by: By,
-    #[command(flatten)]
-    client: ClientArguments,
-}
-
-/// By which periods usage is summed.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum By {
-    Hour,
-    Day,
-    Month,
-    Total,
 }
 
 /// Shows a subject.
@@ -96,26 +65,4 @@ fn seconds(ms: u64) -> String {
         ms if ms % 1_000 == 0 => format!("{} s", ms / 1_000),
         ms => format!("{ms} ms"),
     }
-}
-
-/// Shows usage.
-pub async fn run_usage(arguments: UsageArguments) -> Result<(), CliError> {
-    let client = Client::new(&arguments.client)?;
-    let by = arguments.by.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-    let mut query = vec![("by", by)];
-    query.extend(arguments.meter.clone().map(|meter| ("meter", meter)));
-    query.extend(arguments.from.map(|from| ("from", from.to_string())));
-    query.extend(arguments.to.map(|to| ("to", to.to_string())));
-    let request = client.request(Method::GET, &["v1", "subjects", &arguments.subject, "usage"]);
-    let usage = client.send(request.query(&query)).await?;
-    if arguments.client.json {
-        print_json(&usage);
-        return Ok(());
-    }
-    let columns = ["meter", "start", "used", "taken", "freed"];
-    let rows: Vec<Vec<String>> =
-        items(&usage, "usage").iter().map(|sum| columns.map(|name| cell(sum, name)).to_vec()).collect();
-    print(&format!("{} from {} to {}", cell(&usage, "subject"), cell(&usage, "from"), cell(&usage, "to")));
-    print(&table(&["meter", "from", "used", "charged", "refunded"], &rows));
-    Ok(())
 }

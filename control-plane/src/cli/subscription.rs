@@ -1,4 +1,4 @@
-//! `tollgate subscription`: set, show, list, delete.
+//! `tollgate subscription`: set, show, list, delete, and what is done with one.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,8 @@ use tollgate_policy::document::Maximum;
 
 use super::CliError;
 use super::client::{Client, ClientArguments};
-use super::output::{cell, print, print_json, table};
+use super::output::{cell, items, print, print_json, table};
+use super::subscription_action::ActionCommand;
 
 /// Most subscriptions that are listed.
 const LISTED_MAX: usize = 10_000;
@@ -40,6 +41,9 @@ enum SubscriptionCommand {
         /// From this moment on the tier is no longer in force, RFC 3339.
         #[arg(long, value_name = "TIME")]
         expires: Option<Timestamp>,
+        /// End of its trial, of one that is trialing, RFC 3339.
+        #[arg(long, value_name = "TIME")]
+        trial_ends: Option<Timestamp>,
         /// A maximum for this subject alone, such as `api_calls.day=5000` or `api_calls.day=unlimited`. May be repeated.
         #[arg(long = "override", value_name = "LIMIT=UNITS", value_parser = parse_override)]
         overrides: Vec<(String, Maximum)>,
@@ -71,12 +75,14 @@ enum SubscriptionCommand {
         #[command(flatten)]
         client: ClientArguments,
     },
+    #[command(flatten)]
+    Action(ActionCommand),
 }
 
 /// Where a subscription is in its life.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 #[value(rename_all = "snake_case")]
-enum State {
+pub(super) enum State {
     Active,
     Trialing,
     PastDue,
@@ -87,7 +93,7 @@ enum State {
 }
 
 impl State {
-    fn name(self) -> String {
+    pub(super) fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 }
@@ -104,7 +110,17 @@ fn parse_override(text: &str) -> Result<(String, Maximum), String> {
 /// Runs a command.
 pub async fn run(arguments: SubscriptionArguments) -> Result<(), CliError> {
     match arguments.command {
-        SubscriptionCommand::Set { subject, tier, state, anchor, expires, overrides, client: arguments } => {
+        SubscriptionCommand::Action(action) => action.run().await?,
+        SubscriptionCommand::Set {
+            subject,
+            tier,
+            state,
+            anchor,
+            expires,
+            trial_ends,
+            overrides,
+            client: arguments,
+        } => {
             let mut body = json!({
                 "tier": tier,
                 "state": state.name(),
@@ -115,6 +131,9 @@ pub async fn run(arguments: SubscriptionArguments) -> Result<(), CliError> {
             }
             if let Some(expires) = expires {
                 body["expires_at_ms"] = expires.as_millisecond().into();
+            }
+            if let Some(ends) = trial_ends {
+                body["trial_ends_at_ms"] = ends.as_millisecond().into();
             }
             let client = Client::new(&arguments)?;
             let request = client.request(Method::PUT, &["v1", "subscriptions", &subject]);
@@ -156,7 +175,7 @@ pub async fn run(arguments: SubscriptionArguments) -> Result<(), CliError> {
     Ok(())
 }
 
-fn tell(subscription: &Json, arguments: &ClientArguments) {
+pub(super) fn tell(subscription: &Json, arguments: &ClientArguments) {
     if arguments.json {
         print_json(subscription);
         return;
@@ -171,6 +190,15 @@ fn tell(subscription: &Json, arguments: &ClientArguments) {
     ));
     print(&format!("  billed from  {}", moment(subscription, "anchor_ms")));
     print(&format!("  expires      {}", moment(subscription, "expires_at_ms")));
+    print(&format!("  period ends  {}", moment(subscription, "current_period_ends_at_ms")));
+    if subscription.get("trial_ends_at_ms").is_some_and(Json::is_i64) {
+        print(&format!("  trial ends   {}", moment(subscription, "trial_ends_at_ms")));
+    }
+    for change in items(subscription, "changes") {
+        let to = ["tier", "state"].map(|name| cell(change, name)).into_iter();
+        let to: Vec<String> = to.filter(|to| to != "-" && !to.is_empty()).collect();
+        print(&format!("  scheduled    {}: {}", moment(change, "at_ms"), to.join(", ")));
+    }
     let overrides = subscription.get("overrides").and_then(Json::as_object);
     for (limit, units) in overrides.into_iter().flatten() {
         print(&format!(

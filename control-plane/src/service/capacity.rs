@@ -46,6 +46,8 @@ impl ControlPlane {
                     let write = BookWrite {
                         subject,
                         book: &row.book,
+                        grants: &row.grants,
+                        revision: row.subscription_revision,
                         tier_claim: row.tier_claim.as_deref(),
                         sessions: &row.sessions,
                     };

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tollgate_policy::compile::{CompiledLimit, CompiledTier};
 use tollgate_policy::document::Scope;
-use tollgate_policy::lease::Terms;
-use tollgate_policy::subscription::{Subscription, effective_tier};
+use tollgate_policy::lease::{Book, Terms};
+use tollgate_policy::subscription::{Grant, Subscription, grants};
 
 use super::members::organization_of;
 use super::sync::is_subject;
@@ -19,6 +19,8 @@ pub(super) struct Entitled<'a> {
     scope: Scope,
     subscription: Option<&'a Subscription>,
     tier_claim: Option<&'a str>,
+    grants: &'a [Grant],
+    book: &'a Book,
 }
 
 /// The organisation of a member.
@@ -49,23 +51,45 @@ impl<'a> Entitled<'a> {
             None => (Scope::Subject, row.subscription.as_ref()),
             Some(organization) => (Scope::Member, organization.subscription.as_ref()),
         };
-        Self { scope, subscription, tier_claim: row.tier_claim.as_deref() }
+        Self {
+            scope,
+            subscription,
+            tier_claim: row.tier_claim.as_deref(),
+            grants: &row.grants,
+            book: &row.book,
+        }
     }
 
     /// The subject's limits, as its book needs them.
     pub fn terms(&self, in_force: &InForce, now_ms: i64) -> Terms {
         in_force.policy.as_ref().map_or_else(Terms::default, |policy| {
-            Terms::of(&policy.compiled, self.subscription, self.tier_claim, self.scope, now_ms)
+            Terms::with_grants(
+                &policy.compiled,
+                self.subscription,
+                self.tier_claim,
+                self.scope,
+                self.grants,
+                now_ms,
+            )
         })
+    }
+
+    /// The grants as edges are told of them: with them a limit has the maximum of its window of now.
+    pub fn told_grants(&self, in_force: &InForce, now_ms: i64) -> Vec<Grant> {
+        let mut told = self.grants.to_vec();
+        if !told.is_empty() {
+            // A view changes nothing of the book's own.
+            self.book.clone().tell(&self.terms(in_force, now_ms), &mut told);
+        }
+        told
     }
 
     /// The tier in force, if any.
     pub fn tier<'p>(&self, in_force: &'p InForce, now_ms: i64) -> Option<TierInForce<'p>> {
         let policy = &in_force.policy.as_ref()?.compiled;
-        let claimed = self.tier_claim.filter(|name| policy.tier(name).is_some());
         let subscription = self.subscription;
-        let tier =
-            policy.tier(effective_tier(subscription, claimed, policy.default_tier.as_deref(), now_ms)?)?;
+        let claimed = self.tier_claim.filter(|name| policy.tier(name).is_some());
+        let tier = policy.tier_in_force(subscription, claimed, now_ms)?;
         let bought = subscription.filter(|subscription| subscription.in_force(now_ms));
         let from = match (subscription, bought) {
             (_, Some(_)) => "subscription",
@@ -74,6 +98,7 @@ impl<'a> Entitled<'a> {
         };
         let overrides = bought.map(|bought| bought.overrides.clone()).unwrap_or_default();
         let mut limits = policy.limits_of(tier, &overrides);
+        grants::raise_all(&mut limits, &self.told_grants(in_force, now_ms), now_ms);
         limits.retain(|limit| limit.scope == self.scope);
         Some(TierInForce { tier, from, limits })
     }

@@ -29,9 +29,21 @@ pub enum ServiceError {
         /// The version in force; 0 when there is none.
         found: i64,
     },
+    /// The key names something else already.
+    #[error("the key {0:?} was used for something else")]
+    KeyConflict(String),
     /// No more of this can be done now. Try again in a moment.
     #[error("{0}")]
     Busy(&'static str),
+    /// The end user's token was not accepted.
+    #[error("{0}")]
+    Token(tollgate_policy::jwt::TokenFault),
+    /// Only an administrator of the organisation may do that.
+    #[error("the user does not administrate an organisation")]
+    NotAdministrator,
+    /// No payment provider sells the tier.
+    #[error("no payment provider sells the tier")]
+    PaymentNotConfigured,
     /// The store did not do it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -57,6 +69,19 @@ pub enum Invalid {
     Explain,
     Range,
     Token,
+    Action,
+    Grant,
+    GrantConflict,
+    NoPrices,
+    InvoiceOverlap,
+    PeriodOpen,
+    AmountTooLarge,
+    Usage,
+    EventEndpoint,
+    Webhook,
+    Import,
+    Archive,
+    ArchiveRestored,
 }
 
 /// A thing that can be missing.
@@ -76,6 +101,18 @@ pub enum NotFound {
     Token,
     /// An issuer with an address for its keys.
     Issuer,
+    /// A subject's grant.
+    Grant,
+    /// An endpoint of events.
+    EventEndpoint,
+    /// An event.
+    Event,
+    /// A webhook.
+    Webhook,
+    /// A closed invoice.
+    Invoice,
+    /// A subject's archive.
+    Archive,
 }
 
 impl std::fmt::Display for NotFound {
@@ -88,6 +125,12 @@ impl std::fmt::Display for NotFound {
             Self::Bypass => "bypass",
             Self::Token => "token",
             Self::Issuer => "issuer",
+            Self::Grant => "grant",
+            Self::EventEndpoint => "endpoint of events",
+            Self::Event => "event",
+            Self::Webhook => "webhook",
+            Self::Invoice => "invoice",
+            Self::Archive => "archive",
         })
     }
 }

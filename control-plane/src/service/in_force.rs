@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 
 use serde_json::{Value as Json, json};
 use tollgate_policy::compile::CompiledPolicy;
-use tollgate_policy::document::{KeySource, PolicyDocument};
+use tollgate_policy::document::{Billing, KeySource, PolicyDocument};
 use tollgate_policy::jwt::Keyring;
 use tollgate_policy::wire::{PolicyBundle, WIRE_VERSION};
 
@@ -93,6 +93,7 @@ impl PolicyInForce {
         let keyring = Keyring::from_issuers(&policy.issuers).map_err(|faults| {
             faults.iter().map(|(path, text)| format!("issuers{path}: {text}")).collect::<Vec<_>>().join("; ")
         })?;
+        let policy = for_edges(policy);
         let bundle = Arc::new(PolicyBundle { version: WIRE_VERSION, revision, policy });
         Ok(Self { version, document, compiled, keyring, bundle })
     }
@@ -126,4 +127,48 @@ fn with_keys(document: &PolicyDocument, keys: &BTreeMap<(String, String), Json>)
         }
     }
     document
+}
+
+/// The document without what is for people and invoices: edges need none of it, and it may be long.
+fn for_edges(mut document: PolicyDocument) -> PolicyDocument {
+    document.billing = Billing::default();
+    for meter in document.meters.values_mut() {
+        meter.description = None;
+        meter.unit = None;
+    }
+    for tier in document.tiers.values_mut() {
+        tier.title = None;
+        tier.description = None;
+        tier.prices.clear();
+        for earlier in &mut tier.earlier {
+            earlier.prices.clear();
+        }
+    }
+    document
+}
+
+#[cfg(test)]
+mod tests {
+    use tollgate_policy::document::parse;
+
+    use super::for_edges;
+
+    #[test]
+    fn edges_are_told_neither_prices_nor_titles() {
+        let full = "
+version: 1
+default_route: {auth: none}
+meters: {calls: {description: Calls, unit: requests}}
+tiers:
+  pro: {title: Pro, description: For many, prices: [{flat: 1}], features: [x], earlier: [{subscribed_before_ms: 5, prices: [{flat: 2}]}]}
+billing: {currency: EUR}
+";
+        let bare = "
+version: 1
+default_route: {auth: none}
+meters: {calls: {}}
+tiers: {pro: {features: [x], earlier: [{subscribed_before_ms: 5}]}}
+";
+        assert_eq!(for_edges(parse(full).unwrap()), parse(bare).unwrap());
+    }
 }

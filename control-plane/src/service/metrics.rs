@@ -24,6 +24,14 @@ pub struct Metrics {
     pub open_sessions: IntGauge,
     /// Sessions closed for silence.
     pub silenced_sessions: IntCounter,
+    /// Entries of usage that came too late to be counted once.
+    pub usage_too_late: IntCounter,
+    /// Rows of usage that became days or months.
+    pub usage_folded: IntCounter,
+    /// How long the oldest hour that was not sent to the sink is over, s.
+    pub usage_sink_lag: IntGauge,
+    /// Batches of usage for the sink, by outcome.
+    pub usage_sink_batches: IntCounterVec,
     /// Edges that wait for changes.
     pub watchers: IntGauge,
     /// The configuration in force.
@@ -32,6 +40,12 @@ pub struct Metrics {
     pub jwks_age: IntGaugeVec,
     /// Fetches of keys, by outcome.
     pub jwks_fetches: IntCounterVec,
+    /// Attempts to deliver events, by outcome.
+    pub event_attempts: IntCounterVec,
+    /// Webhooks of payment providers, by what became of them when they came.
+    pub webhooks_received: IntCounterVec,
+    /// Those that were worked off, by what they are then.
+    pub webhooks_worked_off: IntCounterVec,
     /// Requests by route, method and status.
     pub requests: IntCounterVec,
     /// Their duration by route, s.
@@ -65,6 +79,20 @@ impl Metrics {
                 "tollgate_silenced_sessions_total",
                 "Edge sessions closed for silence",
             ),
+            usage_too_late: counter(
+                "tollgate_usage_too_late_total",
+                "Entries of usage that came too late to be counted once",
+            ),
+            usage_folded: counter("tollgate_usage_folded_total", "Rows of usage that became days or months"),
+            usage_sink_lag: gauge(
+                "tollgate_usage_sink_lag_seconds",
+                "How long the oldest hour that was not sent is over",
+            ),
+            usage_sink_batches: counters(
+                "tollgate_usage_sink_batches_total",
+                "Batches of usage for the sink",
+                &["outcome"],
+            ),
             watchers: gauge("tollgate_watchers", "Edges that wait for changes here"),
             configuration_revision: gauge(
                 "tollgate_configuration_revision",
@@ -78,6 +106,21 @@ impl Metrics {
                 ),
             ),
             jwks_fetches: counters("tollgate_jwks_fetches_total", "Fetches of issuers' keys", &["outcome"]),
+            event_attempts: counters(
+                "tollgate_event_attempts_total",
+                "Attempts to deliver events",
+                &["outcome"],
+            ),
+            webhooks_received: counters(
+                "tollgate_webhooks_received_total",
+                "Webhooks of payment providers that came",
+                &["provider", "outcome"],
+            ),
+            webhooks_worked_off: counters(
+                "tollgate_webhooks_worked_off_total",
+                "Webhooks of payment providers that were worked off",
+                &["provider", "state"],
+            ),
             requests: counters(
                 "tollgate_http_requests_total",
                 "HTTP requests",

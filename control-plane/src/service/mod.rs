@@ -1,21 +1,37 @@
 //! What the control plane does: everything between an HTTP request and the store. Knows neither HTTP nor SQL.
 
+pub mod analytics;
+pub mod archives;
 pub mod bypass;
 pub mod capacity;
+pub mod deliveries;
 mod entitled;
 mod error;
+pub mod event_endpoints;
+pub mod everything;
 pub mod explain;
+pub mod grants;
+pub mod happenings;
+pub mod import;
 pub mod in_force;
+pub mod invoices;
 pub mod jwks;
+pub mod languages;
+pub mod lifecycle;
+pub mod me;
 pub mod members;
 pub mod metrics;
+pub mod moments;
+pub mod payments;
 pub mod policy;
 pub mod subscriptions;
 pub mod sweeper;
 pub mod sync;
 pub mod things;
+mod thresholds;
 pub mod tokens;
 pub mod usage;
+pub mod versions;
 pub mod watch;
 
 use std::sync::{Arc, RwLock};
@@ -44,6 +60,8 @@ pub struct ControlPlane {
     pub metrics: Metrics,
     /// Who waits for changes.
     pub hub: Hub,
+    /// Webhooks on their way.
+    pub payments: payments::Payments,
     configured: ConfiguredTokens,
     in_force: RwLock<Arc<InForce>>,
 }
@@ -58,6 +76,7 @@ impl ControlPlane {
     ) -> Result<Arc<Self>, StoreError> {
         let plane = Self {
             hub: Hub::default(),
+            payments: payments::Payments::default(),
             metrics: Metrics::new(),
             in_force: RwLock::new(Arc::new(InForce::default())),
             database,

@@ -5,6 +5,7 @@ use serde_json::{Value as Json, json};
 use tollgate_policy::document::{Fault, PolicyDocument, parse};
 use tollgate_policy::jwt::Keyring;
 
+use super::versions::{ChangedTiers, carry};
 use super::{ControlPlane, NotFound, ServiceError};
 use crate::store::audit::Author;
 use crate::store::policies::{PolicyRow, PolicyVersion};
@@ -71,13 +72,27 @@ impl ControlPlane {
         note: Option<&str>,
         expected: Option<i64>,
     ) -> Result<Applied, ServiceError> {
-        let document = &check(text).map_err(ServiceError::PolicyInvalid)?;
+        self.apply_policy_to(author, text, note, expected, ChangedTiers::All).await
+    }
+
+    /// As [`Self::apply_policy`]; `changed_tiers` says for whom tiers that differ do.
+    pub async fn apply_policy_to(
+        &self,
+        author: &Author,
+        text: &str,
+        note: Option<&str>,
+        expected: Option<i64>,
+        changed_tiers: ChangedTiers,
+    ) -> Result<Applied, ServiceError> {
+        let written = &check(text).map_err(ServiceError::PolicyInvalid)?;
         let applied = self
             .database
             .transact("apply policy", |tx| {
                 Box::pin(async move {
                     let current = expect_version(tx, expected).await?;
-                    let changes = differences(current.as_ref().map(|row| &row.document), document);
+                    let before = current.as_ref().map(|row| &row.document);
+                    let document = &carry(before, written, changed_tiers, author.now_ms)?;
+                    let changes = differences(before, document);
                     if let (true, Some(current)) = (changes.is_empty(), &current) {
                         return Ok(Applied { version: current.about.version, revision: None, changes });
                     }
@@ -94,10 +109,17 @@ impl ControlPlane {
     }
 
     /// What applying a policy would do.
-    pub async fn try_policy(&self, text: &str, expected: Option<i64>) -> Result<Applied, ServiceError> {
-        let document = check(text).map_err(ServiceError::PolicyInvalid)?;
+    pub async fn try_policy(
+        &self,
+        text: &str,
+        expected: Option<i64>,
+        changed_tiers: ChangedTiers,
+    ) -> Result<Applied, ServiceError> {
+        let written = check(text).map_err(ServiceError::PolicyInvalid)?;
         let in_force = self.newest().await?;
         let current = in_force.policy.as_ref();
+        let before = current.map(|policy| &policy.document);
+        let document = carry(before, &written, changed_tiers, self.clock.now_ms())?;
         let found = current.map_or(0, |policy| policy.version);
         check_version(expected, found)?;
         let changes = differences(current.map(|policy| &policy.document), &document);

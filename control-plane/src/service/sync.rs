@@ -8,30 +8,42 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tollgate_policy::document::{UNITS_MAX, is_name};
-use tollgate_policy::lease::{Book, ThingsApplied};
+use tollgate_policy::labels;
+use tollgate_policy::lease::{Book, Terms, ThingsApplied};
+use tollgate_policy::subscription::Entitlements;
+use tollgate_policy::window::CALENDAR_END_MS;
 use tollgate_policy::wire::{
-    SYNC_SUBJECTS_MAX, SubjectAnswer, SubjectReport, SyncRequest, SyncResponse, WIRE_VERSION,
+    SYNC_DENIALS_MAX, SYNC_SUBJECTS_MAX, SubjectAnswer, SubjectReport, SyncRequest, SyncResponse,
+    WIRE_VERSION,
 };
 
 use super::entitled::{Entitled, Organization, organizations_in};
+use super::happenings::{self, Happening};
 use super::members::organization_of;
 use super::things::Told;
+use super::thresholds::Passage;
 use super::{ControlPlane, InForce, Invalid, ServiceError};
+use crate::calendar::{HOUR_MS, hour_of};
 use crate::store::changes::ChangeKind;
+use crate::store::denials::DenialWrite;
 use crate::store::sessions::Beat;
 use crate::store::subjects::{BookWrite, SubjectRow};
 use crate::store::usage::UsageWrite;
-use crate::store::{StoreError, Tx, changes, sessions, subjects, usage};
+use crate::store::{StoreError, Tx, changes, denials, sessions, subjects, usage};
 
-/// Most accounts, usage entries and things of one subject in one report. A tier has at most 64 limits, each with two windows
-/// around its border; usage has an entry for each of 200 meters in two hours.
+/// Most accounts and things of one subject in one report. A tier has at most 64 limits, each with two windows around its
+/// border.
 const ENTRIES_MAX: usize = 512;
+
+/// Most usage entries of one subject in one report: one for each of 200 meters and each hour that was not told yet, and
+/// those that an edge tells apart by labels besides.
+const USAGE_ENTRIES_MAX: usize = 4_096;
+
+/// Longest name of a route, limit or code in a report of denials, bytes.
+const DENIAL_TEXT_BYTES_MAX: usize = 2_048;
 
 /// How often a sync starts anew because the configuration rose under it.
 const REFRESHES_MAX: usize = 4;
-
-/// Length of a usage window, ms.
-const HOUR_MS: i64 = 3_600_000;
 
 /// Longest subject, in characters after its kind.
 const SUBJECT_CHARS_MAX: usize = 256;
@@ -68,6 +80,8 @@ struct Counts {
     grants: u64,
     units: u64,
     recalls: u64,
+    /// Entries of usage that came too late to be counted once.
+    too_late: u64,
 }
 
 /// What a sync reads around its subjects' rows.
@@ -85,6 +99,8 @@ struct Effects {
     counts: Counts,
     /// Subjects and sessions that must give units back.
     recalled: Vec<(String, String)>,
+    /// What others are told.
+    happenings: Vec<Happening>,
 }
 
 impl ControlPlane {
@@ -109,6 +125,11 @@ impl ControlPlane {
             self.metrics.grants.inc_by(counts.grants);
             self.metrics.granted_units.inc_by(counts.units);
             self.metrics.recalls.inc_by(counts.recalls);
+            if counts.too_late > 0 {
+                self.metrics.usage_too_late.inc_by(counts.too_late);
+                let (entries, session) = (counts.too_late, request.session.as_str());
+                tracing::warn!(entries, session, "left out usage of months whose days are gone");
+            }
             if counts.recalls > 0 {
                 self.hub.poke();
             }
@@ -142,14 +163,18 @@ fn check_request(request: &SyncRequest) -> Result<(), ServiceError> {
         );
         return Err(ServiceError::invalid(Invalid::TooManySubjects, message));
     }
+    if request.denials.len() > SYNC_DENIALS_MAX {
+        let message = format!("Send at most {SYNC_DENIALS_MAX} denials in one sync.");
+        return Err(ServiceError::invalid(Invalid::Report, message));
+    }
     let is_long = |s: &&SubjectReport| {
-        [s.accounts.len(), s.usage.len(), s.things.len()].iter().any(|length| *length > ENTRIES_MAX)
+        s.accounts.len() > ENTRIES_MAX || s.things.len() > ENTRIES_MAX || s.usage.len() > USAGE_ENTRIES_MAX
     };
     let long = request.subjects.iter().find(is_long);
     match long {
         Some(report) => {
             let message = format!(
-                "Send at most {ENTRIES_MAX} accounts, usage entries and things of {:?}.",
+                "Send at most {ENTRIES_MAX} accounts and things, and {USAGE_ENTRIES_MAX} usage entries, of {:?}.",
                 report.subject
             );
             Err(ServiceError::invalid(Invalid::Report, message))
@@ -199,6 +224,7 @@ impl Sync<'_> {
         let mut things = Told::read(tx, session, &self.request.subjects).await?;
         let mut after = before.clone();
         let mut effects = Effects::default();
+        let unknown = Book::default();
         let mut answers = Vec::with_capacity(self.request.subjects.len());
         for report in &self.request.subjects {
             let mut nobody = SubjectRow::default();
@@ -207,14 +233,17 @@ impl Sync<'_> {
                 false => &mut nobody,
             };
             let told = things.apply(report);
-            answers.push(self.apply(report, row, &told, &around, &mut effects));
+            let known = before.get(&report.subject).map_or(&unknown, |row| &row.book);
+            answers.push(self.apply(report, row, known, &told, &around, &mut effects));
         }
-        self.write(tx, &before, &after).await?;
+        effects.counts.too_late = self.write(tx, &before, &after).await?;
+        denials::merge(tx, &denials_of(self.request)).await?;
         things.write(tx, session).await?;
         if self.request.last && beat.closed_ms.is_none() {
             sessions::close(tx, session, self.now_ms).await?;
         }
-        let Effects { mut counts, mut recalled } = effects;
+        let Effects { mut counts, mut recalled, happenings } = effects;
+        happenings::note(tx, self.now_ms, &happenings).await?;
         recalled.sort();
         recalled.dedup();
         counts.recalls = recalled.len() as u64;
@@ -247,6 +276,7 @@ impl Sync<'_> {
         &self,
         report: &SubjectReport,
         row: &mut SubjectRow,
+        known: &Book,
         told: &ThingsApplied,
         around: &Around,
         effects: &mut Effects,
@@ -294,63 +324,133 @@ impl Sync<'_> {
             effects.recalled.extend(recalled.map(|session| (report.subject.clone(), session)));
             accounts = answer.accounts;
         }
+        let entitlements = self.settle_grants(row, &terms);
+        let passage = Passage {
+            subject: &report.subject,
+            before: known,
+            after: &row.book,
+            terms: &terms,
+            now_ms: self.now_ms,
+        };
+        passage.thresholds(&mut effects.happenings);
+        passage.hits(&report.accounts, &accounts, &mut effects.happenings);
         row.book.prune(self.now_ms);
         let revision = u64::try_from(row.subscription_revision).unwrap_or_default();
         SubjectAnswer {
             subject: report.subject.clone(),
             // What the edge has already is left out.
-            entitlements: (report.revision != Some(revision)).then(|| row.entitlements()),
+            entitlements: (report.revision != Some(revision)).then_some(entitlements),
             revision,
             things_seq: told.seq,
             accounts,
         }
     }
 
+    /// Writes down what is burnt of the subject's grants, and answers what its edges are told it is entitled to. That has
+    /// a new revision where other windows burn more than before.
+    fn settle_grants(&self, row: &mut SubjectRow, terms: &Terms) -> Entitlements {
+        if terms.grants.is_empty() {
+            return row.entitlements();
+        }
+        row.book.draw(terms, self.now_ms);
+        for grant in &mut row.grants {
+            grant.burnt = row.book.burnt(&grant.id);
+        }
+        let mut told = row.entitlements();
+        if row.book.tell(terms, &mut told.grants) {
+            row.subscription_revision += 1;
+        }
+        told
+    }
+
+    /// Answers how many entries of usage came too late.
     async fn write(
         &self,
         tx: &mut Tx<'_>,
         before: &BTreeMap<String, SubjectRow>,
         after: &BTreeMap<String, SubjectRow>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<u64, StoreError> {
         let books: Vec<BookWrite<'_>> = after
             .iter()
             .filter(|(subject, row)| before.get(*subject) != Some(row))
             .map(|(subject, row)| BookWrite {
                 subject,
                 book: &row.book,
+                grants: &row.grants,
+                revision: row.subscription_revision,
                 tier_claim: row.tier_claim.as_deref(),
                 sessions: &row.sessions,
             })
             .collect();
         subjects::write_books(tx, &books, self.now_ms).await?;
-        usage::merge(tx, &self.request.session, &usage_of(self.request)).await
+        let used = usage_of(self.request);
+        let merged = usage::merge(tx, &self.request.session, &used).await?;
+        // What is of this hour was not sent anywhere yet.
+        let past: Vec<_> = used.into_iter().filter(|entry| entry.hour_ms < hour_of(self.now_ms)).collect();
+        usage::sent::note(tx, &past).await?;
+        Ok(merged.too_late)
     }
 }
 
-/// The usage of a report, each subject, meter and hour once. What cannot be usage is left out: names that no meter can
-/// have, hours that do not start at an hour.
+/// The usage of a report, each subject, hour, meter and labels once. What cannot be usage is left out: names that no meter
+/// can have, labels that no edge writes, hours that do not start at an hour.
 fn usage_of(request: &SyncRequest) -> Vec<UsageWrite<'_>> {
-    let mut merged: BTreeMap<(&str, &str, i64), (i64, i64)> = BTreeMap::new();
+    let mut merged: BTreeMap<(&str, i64, &str, &str), (i64, i64)> = BTreeMap::new();
     for report in request.subjects.iter().filter(|report| is_subject(&report.subject)) {
         for usage in &report.usage {
-            if !is_name(&usage.meter) || usage.hour.rem_euclid(HOUR_MS) != 0 {
+            let is_hour = usage.hour >= 0 && usage.hour < CALENDAR_END_MS && usage.hour % HOUR_MS == 0;
+            if !is_name(&usage.meter) || !is_hour || labels::parse(&usage.labels).is_none() {
                 continue;
             }
             // An hour of one session holds no more than a limit may: sums of what callers claim must not overflow.
             let bounded = |units: u64| i64::try_from(units.min(UNITS_MAX)).unwrap_or(i64::MAX);
             let (taken, freed) = (bounded(usage.taken), bounded(usage.freed));
-            let merged = merged.entry((&report.subject, &usage.meter, usage.hour)).or_default();
+            let key = (report.subject.as_str(), usage.hour, usage.meter.as_str(), usage.labels.as_str());
+            let merged = merged.entry(key).or_default();
             *merged = (merged.0.max(taken), merged.1.max(freed));
         }
     }
     merged
         .into_iter()
-        .map(|((subject, meter, hour_ms), (taken, freed))| UsageWrite {
+        .map(|((subject, hour_ms, meter, labels), (taken, freed))| UsageWrite {
             subject,
-            meter,
             hour_ms,
+            meter,
+            labels,
             taken,
             freed,
+        })
+        .collect()
+}
+
+/// The denials of a report, each key once. What cannot be one is left out, so that it does not spoil the batch.
+fn denials_of(request: &SyncRequest) -> Vec<DenialWrite<'_>> {
+    let is_text = |text: &str| text.len() <= DENIAL_TEXT_BYTES_MAX && !text.chars().any(char::is_control);
+    let mut merged: BTreeMap<_, i64> = BTreeMap::new();
+    for denial in &request.denials {
+        let is_hour = (0..CALENDAR_END_MS).contains(&denial.hour) && denial.hour % HOUR_MS == 0;
+        let is_known = denial.subject.is_empty() || is_subject(&denial.subject);
+        let texts = [&denial.code, &denial.limit, &denial.route];
+        if is_hour && is_known && is_session(&denial.reporter) && texts.into_iter().all(|text| is_text(text))
+        {
+            let [code, limit_name, route] = texts.map(String::as_str);
+            let key =
+                (denial.subject.as_str(), denial.hour, code, limit_name, route, denial.reporter.as_str());
+            let count = i64::try_from(denial.count.min(UNITS_MAX)).unwrap_or(i64::MAX);
+            let merged = merged.entry(key).or_default();
+            *merged = (*merged).max(count);
+        }
+    }
+    merged
+        .into_iter()
+        .map(|((subject, hour_ms, code, limit_name, route, reporter), count)| DenialWrite {
+            subject,
+            hour_ms,
+            code,
+            limit_name,
+            route,
+            reporter,
+            count,
         })
         .collect()
 }

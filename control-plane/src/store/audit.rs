@@ -28,12 +28,27 @@ pub struct AuditRow {
     pub remote: String,
 }
 
+/// Which changes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AuditFilter<'a> {
+    /// Only of this target.
+    pub target: Option<&'a str>,
+    /// Only by this actor.
+    pub actor: Option<&'a str>,
+    /// Only this action.
+    pub action: Option<&'a str>,
+    /// Not before this moment, Unix ms.
+    pub from_ms: Option<i64>,
+    /// Before this moment, Unix ms.
+    pub to_ms: Option<i64>,
+}
+
 /// Who changes something, when, and from where.
 #[derive(Debug, Clone)]
 pub struct Author {
     /// The name of the token that was used.
     pub actor: String,
-    /// The address of the peer that asked.
+    /// The address of the peer that asked; after a space, the program that it uses, of an end user.
     pub remote: String,
     /// When, Unix ms.
     pub now_ms: i64,
@@ -45,9 +60,26 @@ static APPEND: Statement = Statement::new(
     "INSERT INTO audit (id, at_ms, actor, action, target, before, after, remote)
      VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
 );
+// One for each way in, so that each is planned by the index that serves it: the most telling filter first.
 static PAGE: Statement = Statement::new(
     "SELECT id, at_ms, actor, action, target, before, after, remote FROM audit
-     WHERE id < $1 AND (CAST($2 AS TEXT) IS NULL OR target = $2) ORDER BY id DESC LIMIT $3",
+     WHERE id < $1 AND (CAST($2 AS TEXT) IS NULL OR target = $2) AND (CAST($3 AS TEXT) IS NULL OR actor = $3)
+       AND (CAST($4 AS TEXT) IS NULL OR action = $4) AND at_ms >= $5 AND at_ms < $6 ORDER BY id DESC LIMIT $7",
+);
+static PAGE_OF_TARGET: Statement = Statement::new(
+    "SELECT id, at_ms, actor, action, target, before, after, remote FROM audit
+     WHERE id < $1 AND target = $2 AND (CAST($3 AS TEXT) IS NULL OR actor = $3)
+       AND (CAST($4 AS TEXT) IS NULL OR action = $4) AND at_ms >= $5 AND at_ms < $6 ORDER BY id DESC LIMIT $7",
+);
+static PAGE_OF_ACTOR: Statement = Statement::new(
+    "SELECT id, at_ms, actor, action, target, before, after, remote FROM audit
+     WHERE id < $1 AND (CAST($2 AS TEXT) IS NULL OR target = $2) AND actor = $3
+       AND (CAST($4 AS TEXT) IS NULL OR action = $4) AND at_ms >= $5 AND at_ms < $6 ORDER BY id DESC LIMIT $7",
+);
+static PAGE_OF_ACTION: Statement = Statement::new(
+    "SELECT id, at_ms, actor, action, target, before, after, remote FROM audit
+     WHERE id < $1 AND (CAST($2 AS TEXT) IS NULL OR target = $2) AND (CAST($3 AS TEXT) IS NULL OR actor = $3)
+       AND action = $4 AND at_ms >= $5 AND at_ms < $6 ORDER BY id DESC LIMIT $7",
 );
 
 /// Adds a row.
@@ -78,14 +110,23 @@ pub async fn append(
     tx.execute(&APPEND, values).await.map(drop)
 }
 
-/// At most `limit` rows older than the row `before_id`, the newest first; of one target only, where it is given.
+/// At most `limit` rows older than the row `before_id`, the newest first; of those that a filter lets pass.
 pub async fn page(
     database: &Database,
     before_id: i64,
-    target: Option<&str>,
+    filter: &AuditFilter<'_>,
     limit: i64,
 ) -> Result<Vec<AuditRow>, StoreError> {
-    let rows = database.fetch_all(&PAGE, values![before_id, target, limit]).await?;
+    let AuditFilter { target, actor, action, from_ms, to_ms } = *filter;
+    let statement = match (target, actor, action) {
+        (Some(_), _, _) => &PAGE_OF_TARGET,
+        (_, Some(_), _) => &PAGE_OF_ACTOR,
+        (_, _, Some(_)) => &PAGE_OF_ACTION,
+        _ => &PAGE,
+    };
+    let (from_ms, to_ms) = (from_ms.unwrap_or(i64::MIN), to_ms.unwrap_or(i64::MAX));
+    let values = values![before_id, target, actor, action, from_ms, to_ms, limit];
+    let rows = database.fetch_all(statement, values).await?;
     let read = |text: Option<String>| text.map(|text| super::value::from_json("audit", &text)).transpose();
     rows.iter()
         .map(|row| {

@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
@@ -38,16 +37,14 @@ const ATTEMPTS_MAX: u32 = 3;
 const STATEMENT_TIMEOUT_MS: &str = "10000";
 const LOCK_TIMEOUT_MS: &str = "1000";
 
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
-
 /// A database. Cheap to clone: all clones share the connections.
 #[derive(Debug, Clone)]
 pub struct Database {
-    pools: Pools,
+    pub(super) pools: Pools,
 }
 
 #[derive(Debug, Clone)]
-enum Pools {
+pub(super) enum Pools {
     Sqlite { write: SqlitePool, read: SqlitePool },
     Postgres(PgPool),
 }
@@ -92,6 +89,16 @@ impl Database {
         }
     }
 
+    /// Opens a database that is there, and leaves its tables as they are.
+    pub async fn open_unchanged(url: &str) -> Result<Self, StoreError> {
+        match url.starts_with("postgres:") || url.starts_with("postgresql:") {
+            true => Self::open_postgres(url).await,
+            false => {
+                Self::open_sqlite_with(SqliteConnectOptions::from_str(url)?.create_if_missing(false)).await
+            }
+        }
+    }
+
     async fn open_postgres(url: &str) -> Result<Self, StoreError> {
         let options = PgConnectOptions::from_str(url)?
             .application_name("tollgate")
@@ -105,8 +112,11 @@ impl Database {
     }
 
     async fn open_sqlite(url: &str) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::from_str(url)?
-            .create_if_missing(true)
+        Self::open_sqlite_with(SqliteConnectOptions::from_str(url)?.create_if_missing(true)).await
+    }
+
+    async fn open_sqlite_with(options: SqliteConnectOptions) -> Result<Self, StoreError> {
+        let options = options
             .journal_mode(SqliteJournalMode::Wal)
             // In WAL mode NORMAL survives a killed process, but a power cut may undo the last commits. An edge that was
             // granted units in one of them would use them, and a second edge would be granted them again. So FULL: one
@@ -123,23 +133,11 @@ impl Database {
         };
         let write = pool(1).connect_with(options.clone()).await?;
         // A database in memory lives in its one connection.
-        let read =
-            match options.get_filename().to_string_lossy().contains("memory") || url.contains(":memory:") {
-                true => write.clone(),
-                false => pool(SQLITE_READERS_MAX).connect_lazy_with(options),
-            };
-        Ok(Self { pools: Pools::Sqlite { write, read } })
-    }
-
-    async fn migrate(&self) -> Result<(), StoreError> {
-        let done = match &self.pools {
-            Pools::Sqlite { write, .. } => MIGRATIONS.run(write).await,
-            Pools::Postgres(pool) => MIGRATIONS.run(pool).await,
+        let read = match options.get_filename().to_string_lossy().contains("memory") {
+            true => write.clone(),
+            false => pool(SQLITE_READERS_MAX).connect_lazy_with(options),
         };
-        done.map_err(|error| match error {
-            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
-            other => StoreError::corrupt("the tables' versions", other),
-        })
+        Ok(Self { pools: Pools::Sqlite { write, read } })
     }
 
     /// The name of the kind of database, for people.
@@ -216,6 +214,17 @@ impl Database {
         Ok(Tx { inner, scope: PhantomData })
     }
 
+    /// A transaction that only reads, and sees the database as it is when it first does so.
+    pub(super) async fn snapshot<'env>(&self) -> Result<Tx<'env>, StoreError> {
+        let inner = match &self.pools {
+            Pools::Sqlite { read, .. } => Inner::Sqlite(read.begin_with("BEGIN").await?),
+            Pools::Postgres(pool) => {
+                Inner::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
+            }
+        };
+        Ok(Tx { inner, scope: PhantomData })
+    }
+
     /// Rows of a statement that only reads, outside of any transaction.
     pub(super) async fn fetch_all(
         &self,
@@ -252,6 +261,22 @@ impl Tx<'_> {
             Inner::Postgres(tx) => tx.commit().await?,
         }
         Ok(())
+    }
+
+    /// Begins a part of the transaction that can be undone alone. Not after an error of the database.
+    pub async fn begin_part(&mut self) -> Result<(), StoreError> {
+        static BEGIN: Statement = Statement::new("SAVEPOINT part");
+        self.execute(&BEGIN, Vec::new()).await.map(drop)
+    }
+
+    /// Ends the part: keeps it or undoes it.
+    pub async fn end_part(&mut self, keep: bool) -> Result<(), StoreError> {
+        static UNDO: Statement = Statement::new("ROLLBACK TO SAVEPOINT part");
+        static END: Statement = Statement::new("RELEASE SAVEPOINT part");
+        if !keep {
+            self.execute(&UNDO, Vec::new()).await?;
+        }
+        self.execute(&END, Vec::new()).await.map(drop)
     }
 
     /// Whether rows must be made before they can be locked: where several transactions write at a time.

@@ -10,6 +10,15 @@ pub enum StoreError {
     /// The database does not answer. It may later; nothing was changed.
     #[error("the database does not answer")]
     Unavailable(#[source] sqlx::Error),
+    /// There is no copy of the database, and so nothing was changed.
+    #[error("cannot copy the database to {}", path.display())]
+    Backup {
+        /// Where the copy was to be.
+        path: std::path::PathBuf,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The database holds, or was asked, something that this program does not understand. Trying again does not help.
     #[error("the database holds something unexpected: {what}")]
     Corrupt {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use tollgate_policy::lease::Book;
-use tollgate_policy::subscription::{Entitlements, Subscription};
+use tollgate_policy::subscription::{Entitlements, Grant, Subscription};
 
 use super::statement::Statement;
 use super::value::{Row, from_json, json_rows, to_json, values};
@@ -21,7 +21,9 @@ pub struct SubjectRow {
     pub subscription: Option<Subscription>,
     /// Testing mode.
     pub bypass: Option<Bypass>,
-    /// Rises with each change of the subscription or the bypass.
+    /// Extra units, in the order in which they are used: the first to expire first.
+    pub grants: Vec<Grant>,
+    /// Rises with each change of the subscription, the bypass or the grants.
     pub subscription_revision: i64,
     /// Open sessions that were told what the subject is entitled to.
     pub sessions: BTreeSet<String>,
@@ -47,6 +49,10 @@ pub struct BookWrite<'a> {
     pub subject: &'a str,
     /// Its book.
     pub book: &'a Book,
+    /// Its extra units, with what of them is used up.
+    pub grants: &'a [Grant],
+    /// See [`SubjectRow::subscription_revision`].
+    pub revision: i64,
     /// The tier that the subject's verified token last claimed.
     pub tier_claim: Option<&'a str>,
     /// Open sessions that were told what the subject is entitled to.
@@ -59,7 +65,7 @@ impl SubjectRow {
         Entitlements {
             subscription: self.subscription.clone(),
             bypass_until_ms: self.bypass.as_ref().map(|bypass| bypass.expires_ms),
-            grants: Vec::new(),
+            grants: self.grants.clone(),
         }
     }
 
@@ -81,11 +87,11 @@ pub struct ListedSubscription {
 }
 
 static READ: Statement = Statement::new(
-    "SELECT subject, book, tier_claim, subscription, subscription_revision, bypass, sessions FROM subjects
+    "SELECT subject, book, tier_claim, subscription, subscription_revision, bypass, sessions, grants FROM subjects
      WHERE subject = $1",
 );
 static LOCK: Statement = Statement::new(
-    "SELECT subject, book, tier_claim, subscription, subscription_revision, bypass, sessions FROM subjects
+    "SELECT subject, book, tier_claim, subscription, subscription_revision, bypass, sessions, grants FROM subjects
      WHERE subject IN (SELECT r.subject FROM {rows $1 r subject text}) ORDER BY subject {lock}",
 );
 static SUBSCRIPTIONS: Statement = Statement::new(
@@ -97,20 +103,21 @@ static CREATE: Statement = Statement::new(
      ON CONFLICT (subject) DO NOTHING",
 );
 static WRITE_BOOKS: Statement = Statement::new(
-    "INSERT INTO subjects (subject, book, tier_claim, sessions, updated_ms)
-     SELECT r.subject, r.book, r.tier_claim, r.sessions, CAST($2 AS BIGINT)
-     FROM {rows $1 r subject text, book text, tier_claim text, sessions text} WHERE true
+    "INSERT INTO subjects (subject, book, tier_claim, sessions, grants, subscription_revision, updated_ms)
+     SELECT r.subject, r.book, r.tier_claim, r.sessions, r.grants, r.revision, CAST($2 AS BIGINT)
+     FROM {rows $1 r subject text, book text, tier_claim text, sessions text, grants text, revision bigint} WHERE true
      ON CONFLICT (subject) DO UPDATE SET
          book = excluded.book, tier_claim = excluded.tier_claim, sessions = excluded.sessions,
+         grants = excluded.grants, subscription_revision = excluded.subscription_revision,
          updated_ms = excluded.updated_ms",
 );
 static WRITE_SUBSCRIPTION: Statement = Statement::new(
-    "INSERT INTO subjects (subject, subscription, subscription_tier, subscription_state, subscription_revision,
-                           updated_ms)
-     VALUES ($1, $2, $3, $4, $5, $6)
+    "INSERT INTO subjects (subject, subscription, subscription_tier, subscription_state, next_moment_ms,
+                           subscription_revision, updated_ms)
+     VALUES ($1, $2, $3, $4, $5, $6, $7)
      ON CONFLICT (subject) DO UPDATE SET
          subscription = excluded.subscription, subscription_tier = excluded.subscription_tier,
-         subscription_state = excluded.subscription_state,
+         subscription_state = excluded.subscription_state, next_moment_ms = excluded.next_moment_ms,
          subscription_revision = excluded.subscription_revision, updated_ms = excluded.updated_ms",
 );
 static WRITE_BYPASS: Statement = Statement::new(
@@ -119,12 +126,28 @@ static WRITE_BYPASS: Statement = Statement::new(
          bypass = excluded.bypass, subscription_revision = excluded.subscription_revision,
          updated_ms = excluded.updated_ms",
 );
+static WRITE_GRANTS: Statement = Statement::new(
+    "INSERT INTO subjects (subject, grants, subscription_revision, updated_ms) VALUES ($1, $2, $3, $4)
+     ON CONFLICT (subject) DO UPDATE SET
+         grants = excluded.grants, subscription_revision = excluded.subscription_revision,
+         updated_ms = excluded.updated_ms",
+);
 static LIST: Statement = Statement::new(
     "SELECT subject, subscription, subscription_revision FROM subjects
      WHERE subscription IS NOT NULL AND subject > $1
        AND (CAST($2 AS TEXT) IS NULL OR subscription_tier = $2)
        AND (CAST($3 AS TEXT) IS NULL OR subscription_state = $3)
      ORDER BY subject LIMIT $4",
+);
+static WRITE_NEXT_MOMENT: Statement =
+    Statement::new("UPDATE subjects SET next_moment_ms = $2 WHERE subject = $1");
+static DUE: Statement = Statement::new(
+    "SELECT subject FROM subjects WHERE next_moment_ms <= $1 ORDER BY next_moment_ms, subject LIMIT $2",
+);
+// Not by a range of names, whose order is the database's own.
+static BEGINNING_WITH: Statement = Statement::new(
+    "SELECT subject FROM subjects WHERE substr(subject, 1, length($1)) = $1 AND subject > $2
+     ORDER BY subject LIMIT $3",
 );
 static HOLDING: Statement = Statement::new(
     "SELECT subject FROM subjects WHERE book LIKE '%\"' || $1 || '\"%' OR sessions LIKE '%\"' || $1 || '\"%'
@@ -172,6 +195,8 @@ pub async fn write_books(tx: &mut Tx<'_>, books: &[BookWrite<'_>], now_ms: i64) 
         book: String,
         tier_claim: Option<&'a str>,
         sessions: String,
+        grants: String,
+        revision: i64,
     }
     if books.is_empty() {
         return Ok(());
@@ -179,13 +204,15 @@ pub async fn write_books(tx: &mut Tx<'_>, books: &[BookWrite<'_>], now_ms: i64) 
     let rows = books.iter().map(|write| {
         let book = to_json("a book", write.book)?;
         let sessions = to_json("a subject's sessions", write.sessions)?;
-        Ok(Written { subject: write.subject, book, tier_claim: write.tier_claim, sessions })
+        let grants = to_json("a subject's grants", &write.grants)?;
+        let (subject, tier_claim, revision) = (write.subject, write.tier_claim, write.revision);
+        Ok(Written { subject, book, tier_claim, sessions, grants, revision })
     });
     let rows = rows.collect::<Result<Vec<_>, StoreError>>()?;
     tx.execute(&WRITE_BOOKS, values![json_rows(&rows)?, now_ms]).await.map(drop)
 }
 
-/// Writes a subscription, or its absence. The subject is locked.
+/// Writes a subscription, or its absence, and what it became into its history. The subject is locked.
 pub async fn write_subscription(
     tx: &mut Tx<'_>,
     subject: &str,
@@ -196,8 +223,10 @@ pub async fn write_subscription(
     let text = subscription.map(|subscription| to_json("a subscription", subscription)).transpose()?;
     let tier = subscription.map(|subscription| subscription.tier.as_str());
     let state = subscription.map(|subscription| state_text(subscription.state)).transpose()?;
-    let values = values![subject, text.as_deref(), tier, state.as_deref(), revision, now_ms];
-    tx.execute(&WRITE_SUBSCRIPTION, values).await.map(drop)
+    let next_ms = subscription.and_then(|subscription| subscription.next_notice_ms(now_ms));
+    let values = values![subject, text.as_deref(), tier, state.as_deref(), next_ms, revision, now_ms];
+    tx.execute(&WRITE_SUBSCRIPTION, values).await?;
+    super::history::append(tx, subject, subscription, now_ms).await
 }
 
 /// Writes a bypass, or its absence. The subject is locked.
@@ -210,6 +239,18 @@ pub async fn write_bypass(
 ) -> Result<(), StoreError> {
     let text = bypass.map(|bypass| to_json("a bypass", bypass)).transpose()?;
     tx.execute(&WRITE_BYPASS, values![subject, text.as_deref(), revision, now_ms]).await.map(drop)
+}
+
+/// Writes all grants of a subject. The subject is locked.
+pub async fn write_grants(
+    tx: &mut Tx<'_>,
+    subject: &str,
+    grants: &[Grant],
+    revision: i64,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    let text = to_json("a subject's grants", &grants)?;
+    tx.execute(&WRITE_GRANTS, values![subject, text, revision, now_ms]).await.map(drop)
 }
 
 /// At most `limit` subscriptions of subjects after `after`, by subject.
@@ -233,10 +274,36 @@ pub async fn list(
         .collect()
 }
 
+/// At most `limit` subjects to whose subscriptions something happened by itself up to `now_ms` (Unix ms), or is to be told of
+/// them. Not locked.
+pub async fn due(database: &Database, now_ms: i64, limit: i64) -> Result<Vec<String>, StoreError> {
+    database.fetch_all(&DUE, values![now_ms, limit]).await?.iter().map(|row| row.text(0)).collect()
+}
+
+/// Writes when the subject is due again; nothing else of it. The subject is locked.
+pub async fn write_next_moment(
+    tx: &mut Tx<'_>,
+    subject: &str,
+    next_ms: Option<i64>,
+) -> Result<(), StoreError> {
+    tx.execute(&WRITE_NEXT_MOMENT, values![subject, next_ms]).await.map(drop)
+}
+
 /// At most `limit` subjects that `session` knows. Reads all books: only for an edge that missed changes which
 /// have been forgotten since.
 pub async fn holding(database: &Database, session: &str, limit: i64) -> Result<Vec<String>, StoreError> {
     database.fetch_all(&HOLDING, values![session, limit]).await?.iter().map(|row| row.text(0)).collect()
+}
+
+/// At most `limit` subjects after `after` whose names begin with `prefix`.
+pub async fn beginning_with(
+    database: &Database,
+    prefix: &str,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<String>, StoreError> {
+    let rows = database.fetch_all(&BEGINNING_WITH, values![prefix, after, limit]).await?;
+    rows.iter().map(|row| row.text(0)).collect()
 }
 
 fn subject_rows(subjects: &[&str]) -> Vec<serde_json::Value> {
@@ -256,6 +323,7 @@ fn read_row(row: &Row) -> Result<(String, SubjectRow), StoreError> {
         subscription_revision: row.int(4)?,
         bypass: bypass.map(|text| from_json("a bypass", &text)).transpose()?,
         sessions: from_json("a subject's sessions", &row.text(6)?)?,
+        grants: from_json("a subject's grants", &row.text(7)?)?,
     };
     Ok((row.text(0)?, read))
 }

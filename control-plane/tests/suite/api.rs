@@ -552,7 +552,7 @@ async fn entitlements_are_answered_until_the_edge_has_them() {
             assert!(answer["accounts"][0]["granted"].is_u64(), "units go on being granted: {answer}");
             (answer["entitlements"].clone(), answer["revision"].clone())
         };
-        let bought = json!({"tier": "pro", "state": "active", "anchor_ms": START_MS, "overrides": {"calls.hour": "unlimited"}});
+        let bought = json!({"tier": "pro", "state": "active", "anchor_ms": START_MS, "tier_since_ms": START_MS, "overrides": {"calls.hour": "unlimited"}});
         let pro = json!({"subscription": bought});
         assert_eq!(told(Value::Null).await, (pro.clone(), json!(1)), "an edge that knows nothing");
         assert_eq!(told(json!(1)).await, (Value::Null, json!(1)));
@@ -662,6 +662,10 @@ async fn the_description_has_every_route_and_every_status() {
         for (method, operation) in item.as_object().unwrap() {
             operations += 1;
             statuses.extend(operation["responses"].as_object().unwrap().keys().cloned());
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                let problem = &response["content"]["application/problem+json"];
+                assert_eq!(problem.is_object(), status.starts_with(['4', '5']), "{method} {path} {status}");
+            }
             let filled = path.replace("{subject}", "user:a").replace(['{', '}'], "");
             let request = served.request(
                 Method::from_bytes(method.to_uppercase().as_bytes()).unwrap(),
@@ -677,14 +681,17 @@ async fn the_description_has_every_route_and_every_status() {
             assert_ne!(status, 405, "{method} {path}");
         }
     }
-    assert_eq!(operations, 33, "update this number with the routes: {:?}", paths.keys());
+    assert_eq!(operations, 90, "update this number with the routes: {:?}", paths.keys());
     for kind in ProblemKind::ALL {
         let status = kind.status().as_u16().to_string();
         assert!(statuses.contains(&status), "no operation documents {status} ({})", kind.code());
     }
-    let sources = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/api")).unwrap();
-    for source in sources {
-        let path = source.unwrap().path();
+    let mut sources = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src/api"))];
+    while let Some(path) = sources.pop() {
+        if path.is_dir() {
+            sources.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(!text.contains(".route("), "{}: a route without a description", path.display());
     }

@@ -8,7 +8,8 @@ use tokio::process::Command;
 use tollgate_policy::document::parse;
 use tollgate_policy::jwt::Keyring;
 
-use super::support::{ADMIN, POLICY, START_MS, Served, TestDatabase, session, sync_body};
+use super::events::Receiver;
+use super::support::{ADMIN, POLICY, START_MS, Served, TestDatabase, eventually, session, sync_body};
 
 /// Runs a command; answers whether it succeeded, and what it said.
 async fn run(served: &Served, arguments: &[&str]) -> (bool, String) {
@@ -23,19 +24,19 @@ async fn run(served: &Served, arguments: &[&str]) -> (bool, String) {
     (output.status.success(), String::from_utf8(said).unwrap())
 }
 
-async fn good(served: &Served, arguments: &[&str]) -> String {
+pub async fn good(served: &Served, arguments: &[&str]) -> String {
     let (succeeded, said) = run(served, arguments).await;
     assert!(succeeded, "{arguments:?}: {said}");
     said
 }
 
-async fn bad(served: &Served, arguments: &[&str]) -> String {
+pub async fn bad(served: &Served, arguments: &[&str]) -> String {
     let (succeeded, said) = run(served, arguments).await;
     assert!(!succeeded, "{arguments:?}: {said}");
     said
 }
 
-fn write(directory: &TempDir, name: &str, text: &str) -> String {
+pub fn write(directory: &TempDir, name: &str, text: &str) -> String {
     let path = directory.path().join(name);
     std::fs::write(&path, text).unwrap();
     path.display().to_string()
@@ -161,6 +162,42 @@ async fn every_kind_of_limit_is_shown_and_capacities_are_set() {
 }
 
 #[tokio::test]
+async fn endpoints_of_events_are_added_tried_and_removed() {
+    let test = TestDatabase::sqlite();
+    let served = Served::start(&test.url).await;
+    let receiver = Receiver::start().await;
+    let added = good(&served, &["events", "add", &receiver.url(), "--type", "limit.hit", "--json"]).await;
+    let added: Value = serde_json::from_str(&added).unwrap();
+    let (id, secret) = (added["id"].as_str().unwrap(), added["secret"].as_str().unwrap());
+    let said = good(&served, &["events", "test", id]).await;
+    let event = said.split(' ').next().unwrap().to_owned();
+    let shown = eventually("the event", async || {
+        let shown = good(&served, &["events", "show", &event]).await;
+        shown.contains("answered 204").then_some(shown)
+    })
+    .await;
+    assert!(shown.contains("delivered") && shown.contains("\"type\": \"test\""), "{shown}");
+    assert!(receiver.received()[0].is_signed_with(&[secret]));
+    assert!(good(&served, &["events", "list", "--type", "test"]).await.contains(&event));
+    let rotated = good(&served, &["events", "rotate", id, "--overlap", "1"]).await;
+    assert!(rotated.contains("whsec_") && rotated.contains("until 2027-03-01T01:00:00Z"), "{rotated}");
+    assert!(good(&served, &["events", "redeliver", &event]).await.contains("has arrived everywhere"));
+    let again = good(&served, &["events", "redeliver", &event, "--endpoint", id]).await;
+    assert!(again.contains(&format!("is told again at {id}")), "{again}");
+    assert!(good(&served, &["events", "disable", id]).await.contains("disabled: admin did so."));
+    assert!(good(&served, &["events", "enable", id]).await.contains("enabled"));
+    let said = good(&served, &["events", "recover", id, "--since", "2027-01-01T00:00:00Z"]).await;
+    assert!(said.contains("0 events are told again"), "{said}");
+    assert!(good(&served, &["events", "endpoints"]).await.contains("limit.hit"));
+    good(&served, &["events", "remove", id]).await;
+    let said = bad(&served, &["events", "test", id]).await;
+    assert!(said.contains("(event-endpoint-missing)"), "{said}");
+    let said = bad(&served, &["events", "add", "ftp://example.com"]).await;
+    assert!(said.contains("http or https") && said.contains("(event-endpoint-invalid)"), "{said}");
+    served.stop().await;
+}
+
+#[tokio::test]
 async fn tokens_of_the_quickstart_are_good_under_its_policy() {
     let test = TestDatabase::sqlite();
     let served = Served::start(&test.url).await;
@@ -184,5 +221,105 @@ async fn tokens_of_the_quickstart_are_good_under_its_policy() {
     assert!(keyring.verify(old.trim().as_bytes(), now_ms).is_err(), "it expired long ago");
     let said = bad(&served, &[&sign[..], &["--subject", "bob", "--alg", "ES256"]].concat()).await;
     assert!(said.contains("is no private key for this algorithm"), "{said}");
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn subscriptions_are_changed_cancelled_and_scheduled_and_units_granted() {
+    let test = TestDatabase::sqlite();
+    let served = Served::start_with_policy(&test.url).await;
+    let said = good(&served, &["subscription", "trial", "user:a", "--tier", "pro", "--days", "3"]).await;
+    assert!(said.contains("pro (trialing)") && said.contains("trial ends   2027-03-04T00:00:00Z"), "{said}");
+    let said = good(&served, &["subscription", "change", "user:a", "--tier", "free"]).await;
+    assert!(said.contains("scheduled    2027-03-04T00:00:00Z: free, active"), "{said}");
+    let schedule =
+        ["subscription", "schedule", "user:a", "--at", "2027-03-09T00:00:00Z", "--state", "paused"];
+    assert!(good(&served, &schedule).await.contains("scheduled    2027-03-09T00:00:00Z: paused"));
+    assert!(!good(&served, &["subscription", "unschedule", "user:a"]).await.contains("scheduled"));
+    assert!(good(&served, &["subscription", "pause", "user:a"]).await.contains("paused, not in force"));
+    assert!(good(&served, &["subscription", "resume", "user:a"]).await.contains("(trialing)"));
+    assert!(good(&served, &["subscription", "past-due", "user:a"]).await.contains("(past_due)"));
+    let said = good(&served, &["subscription", "cancel", "user:a", "--when", "now"]).await;
+    assert!(said.contains("(expired, not in force)"), "{said}");
+    assert!(bad(&served, &["subscription", "resume", "user:a"]).await.contains("(action-refused)"));
+
+    let grant = ["grant", "add", "user:a", "--id", "order-1", "--limit", "calls.hour", "--units", "50"];
+    assert_eq!(good(&served, &grant).await.trim(), "user:a has 50 more units of calls.hour.");
+    assert!(good(&served, &["grant", "list", "user:a"]).await.contains("order-1"));
+    good(&served, &["grant", "remove", "user:a", "--id", "order-1"]).await;
+    assert!(!good(&served, &["grant", "list", "user:a"]).await.contains("order-1"));
+
+    let directory = TempDir::new().unwrap();
+    good(&served, &["subscription", "set", "user:b", "--tier", "pro"]).await;
+    let changed = write(&directory, "changed.yaml", &POLICY.replace("quota: 1000,", "quota: 7,"));
+    let said = good(&served, &["policy", "preview", &changed]).await;
+    assert!(said.contains("tier pro: 1 subscriptions affected, 0 kept"), "{said}");
+    assert!(said.contains("calls.hour: 1000 → 7") && said.contains("affects  user:b"), "{said}");
+    good(&served, &["policy", "apply", &changed, "--changed-tiers", "new_subscribers"]).await;
+    assert!(good(&served, &["policy", "preview", &changed]).await.contains("No tier differs."));
+}
+
+#[tokio::test]
+async fn usage_is_recorded_corrected_and_exported() {
+    let test = TestDatabase::sqlite();
+    let served = Served::start_with_policy(&test.url).await;
+    served.clock.pass(2 * 3_600_000);
+    let at = "2027-03-01T01:30:00Z";
+    let record =
+        ["usage", "record", "user:a", "tokens", "7", "--key", "k1", "--at", at, "--label", "model=large"];
+    assert_eq!(good(&served, &record).await, "Recorded 7 tokens of user:a\n");
+    assert!(good(&served, &record).await.contains("counts once"));
+    let other = ["usage", "record", "user:a", "tokens", "8", "--key", "k1", "--at", at];
+    assert!(bad(&served, &other).await.contains("(idempotency-conflict)"));
+    let correct = ["usage", "correct", "user:a", "tokens", "-2", "--reason", "twice", "--at", at];
+    let said = good(&served, &correct).await;
+    assert_eq!(said, format!("Correction 1 counts -2 tokens for user:a at {at}\n"));
+    assert!(good(&served, &["usage", "corrections", "user:a"]).await.contains("twice"));
+    let said = good(&served, &["usage", "user:a", "--by", "total", "--group", "model"]).await;
+    assert!(said.contains("model=large") && said.contains("-2"), "{said}");
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("usage.csv").display().to_string();
+    let range = ["--from", "2027-03-01T00:00:00Z", "--by", "hour"];
+    good(&served, &[&["usage", "export", "--output", &file][..], &range].concat()).await;
+    let csv = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(csv.lines().count(), 3, "{csv}");
+    let lines = good(&served, &[&["usage", "export", "--format", "jsonl"][..], &range].concat()).await;
+    assert!(lines.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{lines}");
+    let said = bad(&served, &["usage", "export", "--output", "/no/such/directory/file"]).await;
+    assert!(said.contains("cannot write /no/such/directory/file"), "{said}");
+    let said = bad(&served, &["usage"]).await;
+    assert!(said.contains("<SUBJECT>"), "{said}");
+}
+
+#[tokio::test]
+async fn invoices_are_previewed_closed_shown_and_listed() {
+    let test = TestDatabase::sqlite();
+    let served = Served::start(&test.url).await;
+    let directory = TempDir::new().unwrap();
+    let priced = POLICY
+        .replace("tiers:\n", "billing: {currency: XOF}\ntiers:\n")
+        .replace("  pro:\n", "  pro:\n    title: PRO\n    prices: [{flat: 7000}]\n");
+    good(&served, &["policy", "apply", &write(&directory, "policy.yaml", &priced)]).await;
+    good(&served, &["subscription", "set", "org:acme", "--tier", "pro"]).await;
+    let said = good(&served, &["invoice", "preview", "org:acme"]).await;
+    assert!(
+        said.contains("A preview of org:acme from 2027-03-01") && said.contains("Total: 7,000 XOF"),
+        "{said}"
+    );
+    assert!(
+        bad(&served, &["invoice", "close", "org:acme", "--from", "2027-03-01T00:00:00Z"])
+            .await
+            .contains("(period-open)")
+    );
+    served.clock.pass(31 * 24 * 3_600_000);
+    let said = good(&served, &["invoice", "close", "org:acme"]).await;
+    assert!(said.contains("Invoice 1 of org:acme") && said.contains("7,000 XOF per month"), "{said}");
+    assert!(good(&served, &["invoice", "list", "--subject", "org:acme"]).await.contains("7,000 XOF"));
+    let csv = good(&served, &["invoice", "show", "1", "--format", "csv"]).await;
+    assert!(csv.contains("7000,7000,XOF"), "{csv}");
+    assert!(
+        good(&served, &["invoice", "show", "1", "--format", "html"]).await.starts_with("<!doctype html>")
+    );
+    assert!(bad(&served, &["invoice", "show", "2", "--format", "html"]).await.contains("(invoice-missing)"));
     served.stop().await;
 }

@@ -2,13 +2,18 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, SqliteConnection};
+use tokio::task::JoinSet;
 use tollgate_control_plane::http_client::http_client;
 
+use super::events::Receiver;
+use super::payments;
 use super::support::{
     ADMIN, EDGE, POLICY, Served, TestDatabase, answer, eventually, on_each_database, session, sync_body,
 };
@@ -22,11 +27,17 @@ struct Program {
 
 impl Program {
     fn start(url: &str) -> Self {
+        Self::start_with(url, &[])
+    }
+
+    fn start_with(url: &str, environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
             .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
             .env("TOLLGATE_DATABASE_URL", url)
             .env("TOLLGATE_ADMIN_TOKEN", ADMIN)
             .env("TOLLGATE_EDGE_TOKEN", EDGE)
+            .env("TOLLGATE_EVENTS_ALLOW_PRIVATE", "true")
+            .envs(environment.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -115,6 +126,71 @@ async fn a_killed_control_plane_loses_nothing_that_it_acknowledged() {
     .await;
 }
 
+/// Many senders, until the program is gone; answers whose webhooks were acknowledged.
+async fn send_until_killed(program: Program, round: usize) -> Vec<String> {
+    let (client, base) = (program.client.clone(), program.base.clone());
+    let acknowledged = Arc::new(AtomicUsize::new(0));
+    let mut senders = JoinSet::new();
+    for sender in 0..16 {
+        let (client, base, acknowledged) = (client.clone(), base.clone(), acknowledged.clone());
+        senders.spawn(async move {
+            let mut taken = Vec::new();
+            for number in 0.. {
+                let name = format!("{round}-{sender}-{number}");
+                let (body, signature) = payments::created_now(&name);
+                let request =
+                    client.post(format!("{base}/webhooks/stripe")).header("stripe-signature", signature);
+                match request.body(body).send().await {
+                    Ok(response) if response.status() == 200 => taken.push(name),
+                    Ok(response) => panic!("{}", response.status()),
+                    Err(_) => break,
+                }
+                acknowledged.fetch_add(1, Ordering::Relaxed);
+            }
+            taken
+        });
+    }
+    eventually("webhooks are taken", async || (acknowledged.load(Ordering::Relaxed) > 150).then_some(()))
+        .await;
+    program.kill();
+    senders.join_all().await.concat()
+}
+
+#[tokio::test]
+async fn a_webhook_that_was_acknowledged_takes_effect_once_whatever_is_killed() {
+    on_each_database(async |test| {
+        let directory = tempfile::TempDir::new().unwrap();
+        let file = directory.path().join("payments.yaml");
+        std::fs::write(&file, payments::SETTINGS).unwrap();
+        let environment = [("TOLLGATE_PAYMENTS", file.to_str().unwrap())];
+        let mut program = Program::start_with(&test.url, &environment);
+        let policy =
+            serde_json::to_value(tollgate_policy::document::parse(payments::POLICY).unwrap()).unwrap();
+        program.send(Method::PUT, "/v1/policy", ADMIN, policy).await;
+        let mut acknowledged = Vec::new();
+        for round in 0..3 {
+            acknowledged.extend(send_until_killed(program, round).await);
+            program = Program::start_with(&test.url, &environment);
+        }
+        eventually("all is worked off", async || {
+            let path = "/v1/webhooks?state=pending";
+            let page = program.send(Method::GET, path, ADMIN, Value::Null).await;
+            page["items"].as_array().unwrap().is_empty().then_some(())
+        })
+        .await;
+        for name in acknowledged {
+            let path = format!("/v1/subscriptions/user:{name}");
+            let bought = program.send(Method::GET, &path, ADMIN, Value::Null).await;
+            assert_eq!((&bought["tier"], &bought["revision"]), (&json!("pro"), &json!(1)), "{bought}");
+            let path = format!("/v1/audit?target=user:{name}");
+            let audit = program.send(Method::GET, &path, ADMIN, Value::Null).await;
+            assert_eq!(audit["items"].as_array().unwrap().len(), 1, "once: {audit}");
+        }
+        program.kill();
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_locked_database_is_answered_503_and_recovers_by_itself() {
     let test = TestDatabase::sqlite();
@@ -189,4 +265,29 @@ fn the_program_refuses_to_start_without_a_token_and_says_what_to_do() {
     assert!(run(&[("TOLLGATE_ADMIN_TOKEN", "short")]).contains("16 or more"));
     let same = "one-token-for-both";
     assert!(run(&[("TOLLGATE_ADMIN_TOKEN", same), ("TOLLGATE_EDGE_TOKEN", same)]).contains("must differ"));
+}
+
+#[tokio::test]
+async fn events_of_a_killed_control_plane_are_told_by_the_next_under_the_same_id() {
+    on_each_database(async |test| {
+        let receiver = Receiver::start().await;
+        let mut program = Program::start(&test.url);
+        let endpoint =
+            program.send(Method::POST, "/v1/event-endpoints", ADMIN, json!({"url": receiver.url()})).await;
+        let (id, secret) = (endpoint["id"].as_str().unwrap(), endpoint["secret"].as_str().unwrap());
+        for _ in 0..4 {
+            let path = format!("/v1/event-endpoints/{id}/test");
+            let sent = program.send(Method::POST, &path, ADMIN, Value::Null).await;
+            // Committed, and most likely not told yet: it is looked for twice a second.
+            program.kill();
+            let event = sent["event"].as_str().unwrap();
+            program = Program::start(&test.url);
+            let told = eventually("the event", async || {
+                receiver.received().into_iter().find(|told| told.id == event)
+            });
+            assert!(told.await.is_signed_with(&[secret]));
+        }
+        program.kill();
+    })
+    .await;
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tollgate_control_plane::clock::Clock as _;
 use tollgate_control_plane::service::ControlPlane;
 use tollgate_control_plane::service::sweeper::Sweeper;
-use tollgate_control_plane::service::usage::UsagePeriod;
+use tollgate_control_plane::service::usage::{UsagePeriod, UsageQuery};
 use tollgate_control_plane::store::subjects;
 use tollgate_policy::lease::{
     AccountKind, BUCKET_WINDOW, CAPACITY_WINDOW, CONCURRENCY_WINDOW, Demand, OnShort, RATE_WINDOW,
@@ -297,7 +297,7 @@ impl<'a> World<'a> {
         if !matches!(verdict, Verdict::Admit { .. }) {
             return verdict;
         }
-        record.count("calls", 1, wall_ms);
+        record.count("calls", "", 1, wall_ms);
         let end_ms = record.accounts[demands[3].account].taken_end_ms();
         let (counted_at_ms, started_ms) = (wall_ms, now_ms);
         this.in_flight.push(InFlight { subject: at, window, counted_at_ms, started_ms, end_ms, adds_room });
@@ -351,7 +351,7 @@ impl<'a> World<'a> {
             }
         }
         if is_refunded {
-            record.uncount("calls", 1, request.counted_at_ms);
+            record.uncount("calls", "", 1, request.counted_at_ms);
             self.truth.get_mut(&(this.session.to_string(), request.subject)).unwrap().1 += 1;
             *subject.admitted.get_mut(&request.window).unwrap() -= 1;
         }
@@ -596,8 +596,10 @@ impl<'a> World<'a> {
         for (at, subject) in self.subjects.iter().enumerate() {
             let of_subject = self.heard.iter().filter(|((_, subject), _)| *subject == at);
             let heard = of_subject.fold((0, 0), |sum, (_, heard)| (sum.0 + heard.0, sum.1 + heard.1));
-            let usage = self.plane.usage(&subject.name, None, None, None, UsagePeriod::Total).await.unwrap();
-            let ledger = usage.sums.first().map_or((0, 0), |sum| (sum.taken as u64, sum.freed as u64));
+            let query = UsageQuery { by: UsagePeriod::Total, ..UsageQuery::default() };
+            let usage = self.plane.usage(&subject.name, &query).await.unwrap();
+            let ledger =
+                usage.sums.first().map_or((0, 0), |sum| (sum.sum.taken as u64, sum.sum.freed as u64));
             assert_eq!(ledger, heard, "{}: the ledger", subject.name);
             let row = subjects::read(&self.plane.database, &subject.name).await.unwrap();
             let term = Term {
@@ -606,7 +608,10 @@ impl<'a> World<'a> {
                 units: subject.tier.rooms,
                 kind: TermKind::Capacity,
             };
-            let standing = row.book.standings(&Terms { limits: vec![term] }, self.clock.now_ms()).remove(0);
+            let standing = row
+                .book
+                .standings(&Terms { limits: vec![term], grants: Vec::new() }, self.clock.now_ms())
+                .remove(0);
             let (shown, there) = (standing.used - standing.clamped, subject.rooms.0 - subject.rooms.1);
             match self.killed.is_empty() {
                 true => assert_eq!(shown, there, "{}: rooms in use", subject.name),

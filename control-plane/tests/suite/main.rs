@@ -3,17 +3,30 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that meets what it does not expect fails")]
 
+mod analytics;
 mod api;
 mod bypass;
 mod cli;
 mod crash;
+mod denials;
 mod edges;
+mod events;
 mod explain;
 mod histories;
+mod invoices;
 mod jwks;
 mod kinds;
+mod ledger;
+mod lifecycle;
+mod me;
+mod moving;
+mod payment_histories;
+mod payments;
+mod sink;
 mod store;
 mod support;
+mod tables;
 mod things;
 mod upgrade;
+mod usage;
 mod watch;

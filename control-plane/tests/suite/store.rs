@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tollgate_control_plane::store::audit::Author;
 use tollgate_control_plane::store::changes::ChangeKind;
-use tollgate_control_plane::store::usage::UsageWrite;
+use tollgate_control_plane::store::usage::{Period, UsageWrite, Wanted};
 use tollgate_control_plane::store::{
     Database, StoreError, audit, changes, configuration, sessions, subjects, usage,
 };
@@ -15,18 +15,19 @@ use super::support::{TestDatabase, on_each_database, session};
 const HOUR: i64 = 3_600_000;
 
 fn written(taken: i64, freed: i64) -> UsageWrite<'static> {
-    UsageWrite { subject: "user:a", meter: "calls", hour_ms: HOUR, taken, freed }
+    UsageWrite { subject: "user:a", hour_ms: HOUR, meter: "calls", labels: "", taken, freed }
 }
 
 async fn total(database: &Database) -> (i64, i64) {
-    let rows = usage::hours(database, "user:a", None, 0, 10 * HOUR).await.unwrap();
+    let wanted = Wanted { subject: "user:a", meter: None, from_ms: 0, to_ms: 10 * HOUR, by: Period::Total };
+    let rows = usage::sums(database, &wanted).await.unwrap();
     rows.iter().fold((0, 0), |sum, row| (sum.0 + row.taken, sum.1 + row.freed))
 }
 
 async fn merge(database: &Database, session: &str, rows: &[UsageWrite<'_>]) {
     let merged =
         database.transact("test", |tx| Box::pin(async move { usage::merge(tx, session, rows).await }));
-    let merged: Result<(), StoreError> = merged.await;
+    let merged: Result<_, StoreError> = merged.await;
     merged.unwrap();
 }
 
@@ -175,7 +176,9 @@ async fn what_fails_leaves_nothing_behind() {
             .await;
         assert!(failed.is_err());
         assert_eq!(configuration::read(&database).await.unwrap().revision, 0);
-        assert!(audit::page(&database, i64::MAX, None, 10).await.unwrap().is_empty());
+        assert!(
+            audit::page(&database, i64::MAX, &audit::AuditFilter::default(), 10).await.unwrap().is_empty()
+        );
         database.close().await;
     })
     .await;

@@ -12,7 +12,7 @@ use sqlx::Connection as _;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tollgate_control_plane::clock::{Clock, SharedClock};
-use tollgate_control_plane::config::Settings;
+use tollgate_control_plane::config::{EventSettings, Settings};
 use tollgate_control_plane::http_client::http_client;
 use tollgate_control_plane::server::Server;
 use tollgate_control_plane::service::ControlPlane;
@@ -181,8 +181,13 @@ pub struct Served {
 
 impl Served {
     pub async fn start(url: &str) -> Self {
+        Self::start_with(url, Settings::default()).await
+    }
+
+    pub async fn start_with(url: &str, settings: Settings) -> Self {
         let clock = TestClock::shared();
-        let settings = Settings { watch_max_ms: 5_000, ..Settings::default() };
+        let events = EventSettings { allow_private: true, ..EventSettings::default() };
+        let settings = Settings { watch_max_ms: 5_000, events, ..settings };
         let plane = plane_with(url, clock.clone(), settings).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Server::start(plane.clone(), listener, Fetcher::new().unwrap()).unwrap();

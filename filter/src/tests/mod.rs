@@ -8,11 +8,15 @@ mod world;
 
 mod denials;
 mod ends;
+mod grants;
+mod labels;
+mod lifecycle;
 mod limits;
 mod loss;
 mod pace;
 mod policies;
 mod random;
+mod refused;
 mod table;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};

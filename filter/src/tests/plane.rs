@@ -6,9 +6,9 @@ use tollgate_policy::compile::CompiledPolicy;
 use tollgate_policy::document::{PolicyDocument, Scope};
 use tollgate_policy::lease::{Book, Terms, Things, apply_things};
 use tollgate_policy::subject::organization_of;
-use tollgate_policy::subscription::{Entitlements, Subscription};
+use tollgate_policy::subscription::{Entitlements, Grant, Subscription};
 use tollgate_policy::wire::{
-    PolicyBundle, SubjectAnswer, SyncRequest, SyncResponse, WIRE_VERSION, WatchResponse,
+    DenialReport, PolicyBundle, SubjectAnswer, SyncRequest, SyncResponse, WIRE_VERSION, WatchResponse,
 };
 
 /// For how long leases are valid, ms.
@@ -22,6 +22,8 @@ pub const WATCH_MS: u64 = 25_000;
 struct Row {
     book: Book,
     entitlements: Entitlements,
+    /// As edges are told.
+    told: Entitlements,
     revision: u64,
     things: Things,
     /// The last event that was heard, by session.
@@ -34,8 +36,8 @@ struct Session {
     closed: bool,
 }
 
-/// Usage of one meter of a subject, by session and hour: `(taken, freed)`.
-type Ledger = BTreeMap<(String, String), BTreeMap<(String, i64), (u64, u64)>>;
+/// Usage of one meter of a subject, by session, hour and labels: `(taken, freed)`.
+type Ledger = BTreeMap<(String, String), BTreeMap<(String, i64, String), (u64, u64)>>;
 
 pub struct Plane {
     pub document: PolicyDocument,
@@ -53,6 +55,8 @@ pub struct Plane {
     /// Bundles are cut in the middle.
     pub breaks_policies: bool,
     pub syncs: Vec<SyncRequest>,
+    /// Refusals by what they are told apart by, as `hour subject code limit route`, and by reporter.
+    denials: BTreeMap<(String, String), u64>,
     pub asked_for_keys: Vec<String>,
     pub watches: usize,
     pub policies: usize,
@@ -74,6 +78,7 @@ impl Plane {
             breaks_policies: false,
             wire_version: WIRE_VERSION,
             syncs: Vec::new(),
+            denials: BTreeMap::new(),
             asked_for_keys: Vec::new(),
             watches: 0,
             policies: 0,
@@ -96,6 +101,19 @@ impl Plane {
         row.entitlements.subscription = subscription;
         row.revision += 1;
         self.changes.push((subject.to_owned(), None));
+    }
+
+    pub fn give(&mut self, subject: &str, id: &str, limit: &str, units: u64, expires_at_ms: Option<i64>) {
+        let row = self.rows.entry(subject.to_owned()).or_default();
+        let (id, limit) = (id.to_owned(), limit.to_owned());
+        row.entitlements.grants.push(Grant { id, limit, units, burnt: 0, expires_at_ms });
+        row.revision += 1;
+        self.changes.push((subject.to_owned(), None));
+    }
+
+    /// Units of a grant that are used up.
+    pub fn burnt(&self, subject: &str, id: &str) -> u64 {
+        self.rows.get(subject).map_or(0, |row| row.book.burnt(id))
     }
 
     pub fn bypass(&mut self, subject: &str, until_ms: i64) {
@@ -151,6 +169,12 @@ impl Plane {
     pub fn sync(&mut self, request: &SyncRequest, now_ms: i64) -> SyncResponse {
         self.sweep(now_ms);
         self.syncs.push(request.clone());
+        for denial in &request.denials {
+            let DenialReport { hour, subject, code, limit, route, .. } = denial;
+            let key = (format!("{hour} {subject} {code} {limit} {route}"), denial.reporter.clone());
+            let count = self.denials.entry(key).or_default();
+            *count = denial.count.max(*count);
+        }
         let id = &request.session;
         let session = self.sessions.entry(id.clone()).or_insert(Session { heard_ms: now_ms, closed: false });
         let was_closed = session.closed;
@@ -163,7 +187,7 @@ impl Plane {
         for report in &request.subjects {
             for usage in &report.usage {
                 let ledger = self.ledger.entry((report.subject.clone(), usage.meter.clone())).or_default();
-                let entry = ledger.entry((id.clone(), usage.hour)).or_default();
+                let entry = ledger.entry((id.clone(), usage.hour, usage.labels.clone())).or_default();
                 *entry = (entry.0.max(usage.taken), entry.1.max(usage.freed));
             }
             // Limits of each member come from what its organisation has.
@@ -183,7 +207,14 @@ impl Plane {
                 let own = (row.entitlements.subscription.clone(), row.claim.clone());
                 let (subscription, claim) =
                     if organization.is_some() { payer.unwrap_or_default() } else { own };
-                let terms = Terms::of(&self.compiled, subscription.as_ref(), claim.as_deref(), scope, now_ms);
+                let terms = Terms::with_grants(
+                    &self.compiled,
+                    subscription.as_ref(),
+                    claim.as_deref(),
+                    scope,
+                    &row.entitlements.grants,
+                    now_ms,
+                );
                 let heard_seq = row.things_seq.entry(id.clone()).or_default();
                 let applied = apply_things(&mut row.things, *heard_seq, &report.things);
                 *heard_seq = applied.seq;
@@ -194,12 +225,14 @@ impl Plane {
                 let told = answer.recalled.into_iter().map(|other| (report.subject.clone(), Some(other)));
                 self.changes.extend(told);
                 accounts = answer.accounts;
+                row.told = row.entitlements.clone();
+                row.revision += u64::from(row.book.tell(&terms, &mut row.told.grants));
             }
             row.book.prune(now_ms);
             let things_seq = row.things_seq.get(id).copied().unwrap_or(0);
             subjects.push(SubjectAnswer {
                 subject: report.subject.clone(),
-                entitlements: (!report.has_entitlements(row.revision)).then(|| row.entitlements.clone()),
+                entitlements: (!report.has_entitlements(row.revision)).then(|| row.told.clone()),
                 revision: row.revision,
                 things_seq,
                 accounts,
@@ -250,6 +283,26 @@ impl Plane {
     pub fn billed(&self, subject: &str, meter: &str) -> u64 {
         let ledger = self.ledger.get(&(subject.to_owned(), meter.to_owned()));
         ledger.map_or(0, |by| by.values().map(|(taken, freed)| taken - freed).sum())
+    }
+
+    /// How often what was refused, by what it is told apart by.
+    pub fn refused(&self) -> BTreeMap<String, u64> {
+        let mut sums = BTreeMap::new();
+        for ((refused, _), count) in &self.denials {
+            *sums.entry(refused.clone()).or_insert(0) += count;
+        }
+        sums
+    }
+
+    /// The same by labels; those that come to nothing are left out.
+    pub fn billed_by(&self, subject: &str, meter: &str) -> BTreeMap<String, u64> {
+        let mut sums = BTreeMap::new();
+        let ledger = self.ledger.get(&(subject.to_owned(), meter.to_owned()));
+        for ((_, _, labels), (taken, freed)) in ledger.into_iter().flatten() {
+            *sums.entry(labels.clone()).or_insert(0) += taken - freed;
+        }
+        sums.retain(|_, units| *units > 0);
+        sums
     }
 
     /// Units of a limit that are held or charged now.

@@ -42,7 +42,7 @@ impl Proxy {
 
 /// Whether a key is that of a bucket of records.
 pub fn is_bucket(key: &str) -> bool {
-    key.strip_prefix("tollgate.2.")
+    key.strip_prefix("tollgate.3.")
         .is_some_and(|rest| rest.len() == 4 && u16::from_str_radix(rest, 16).is_ok())
 }
 
@@ -114,6 +114,8 @@ pub struct Worker {
     pub current: Cell<u32>,
     pub outbox: RefCell<Vec<Sent>>,
     pub refuses_calls: Cell<bool>,
+    /// What was asked of the proxy for requests, in all.
+    pub asked: Cell<u64>,
     pub tick_at_ms: Cell<Option<u64>>,
     wall_offset_ms: Cell<i64>,
     period_ms: Cell<u64>,
@@ -131,6 +133,7 @@ impl Worker {
             current: Cell::new(0),
             outbox: RefCell::default(),
             refuses_calls: Cell::new(false),
+            asked: Cell::new(0),
             tick_at_ms: Cell::new(None),
             wall_offset_ms: Cell::new(proxy.wall_offset_ms.get()),
             period_ms: Cell::new(0),
@@ -148,6 +151,7 @@ impl Worker {
     }
 
     fn stream<T>(&self, look: impl FnOnce(&mut Stream) -> T) -> T {
+        self.asked.set(self.asked.get() + 1);
         let mut streams = self.streams.borrow_mut();
         look(streams.get_mut(&self.current.get()).expect("the filter acts on a stream that is there"))
     }
@@ -269,6 +273,7 @@ impl Host for Worker {
     }
 
     fn shared_get(&self, key: &str) -> (Option<Vec<u8>>, Cas) {
+        self.asked.set(self.asked.get() + 1);
         match self.proxy.shared.borrow().get(key) {
             Some((value, cas)) => (Some(value.clone()), Some(*cas)),
             None => (None, None),
@@ -276,6 +281,7 @@ impl Host for Worker {
     }
 
     fn shared_swap(&self, key: &str, value: &[u8], cas: Cas) -> Result<(), CasMismatch> {
+        self.asked.set(self.asked.get() + 1);
         if self.proxy.contended.get()(key) {
             return Err(CasMismatch);
         }

@@ -12,11 +12,29 @@ pub use super::scan::JsonFault;
 use super::scan::{Scanner, unescape};
 use super::work;
 
+/// Most of a text that is read, bytes: enough to tell that it is too long for a label.
+pub const TEXT_BYTES_MAX: usize = 1_024;
+
 /// The amount at each of the pointers, in their order.
 ///
 /// An amount is a whole number from 0 to 2^64 - 1, however it is written (`12`, `12.0`, `1.2e1`), and never a string.
 pub fn numbers(text: &[u8], pointers: &[Pointer]) -> Result<Vec<Result<u64, Unread>>, JsonFault> {
     Wanted::new(pointers).numbers(text)
+}
+
+/// The text at each of the pointers, in their order: what a string says, or a number or a truth value as it is written. No
+/// more of it than [`TEXT_BYTES_MAX`] bytes; none where elements of an array say different things.
+pub fn texts(text: &[u8], pointers: &[Pointer]) -> Result<Vec<Option<Box<str>>>, JsonFault> {
+    Ok(Wanted::new(pointers).values(text, 0)?.texts)
+}
+
+/// What a text has at the places that were wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Values {
+    /// By pointer of an amount.
+    pub amounts: Vec<Result<u64, Unread>>,
+    /// By pointer of a text.
+    pub texts: Vec<Option<Box<str>>>,
 }
 
 /// The places that pointers name, as one tree, so that one pass finds them all.
@@ -82,9 +100,15 @@ impl Wanted {
 
     /// The amounts in a whole text.
     pub(super) fn numbers(&self, text: &[u8]) -> Result<Vec<Result<u64, Unread>>, JsonFault> {
+        Ok(self.values(text, self.ends.len())?.amounts)
+    }
+
+    /// The amounts of the first pointers, so many of them, and the texts of the others.
+    pub(super) fn values(&self, text: &[u8], amounts: usize) -> Result<Values, JsonFault> {
         let mut scanner = Scanner::new(text);
         let mut found = self.nothing();
-        let mut sums = vec![Err(Unread::Missing); self.ends.len()];
+        let mut sums = vec![Err(Unread::Missing); amounts];
+        let mut said = vec![None; self.ends.len().saturating_sub(amounts)];
         if scanner.peek()? == b'[' {
             let mut items = scanner.open()?;
             while scanner.item(&mut items)? {
@@ -92,15 +116,21 @@ impl Wanted {
                 for (pointer, sum) in sums.iter_mut().enumerate() {
                     *sum = added(*sum, self.number(&found, pointer));
                 }
+                for (pointer, said) in said.iter_mut().enumerate() {
+                    agree(said, self.label(&found, amounts + pointer));
+                }
             }
         } else {
             self.find(&mut scanner, &mut found)?;
             for (pointer, sum) in sums.iter_mut().enumerate() {
                 *sum = self.number(&found, pointer);
             }
+            for (pointer, said) in said.iter_mut().enumerate() {
+                agree(said, self.label(&found, amounts + pointer));
+            }
         }
         scanner.end()?;
-        Ok(sums)
+        Ok(Values { amounts: sums, texts: said.into_iter().map(Option::flatten).collect() })
     }
 
     /// Where the findings of a value go. It can be used again.
@@ -199,6 +229,17 @@ impl Wanted {
         found.places[self.ends[pointer]].ambiguous
     }
 
+    /// What stands at the pointer of this number, as a text.
+    pub(super) fn label(&self, found: &Found<'_>, pointer: usize) -> Option<Box<str>> {
+        let text = self.text(found, pointer)?;
+        let said = match text.first()? {
+            b'"' => unescape(text),
+            b'{' | b'[' | b'n' => return None,
+            _ => String::from_utf8_lossy(text),
+        };
+        Some(said.get(..said.floor_char_boundary(TEXT_BYTES_MAX)).unwrap_or_default().into())
+    }
+
     /// The amount that the pointer of this number names.
     pub(super) fn number(&self, found: &Found<'_>, pointer: usize) -> Result<u64, Unread> {
         self.text(found, pointer).map_or(Err(Unread::Missing), number::parse)
@@ -231,6 +272,16 @@ fn alike(name: &[u8], wanted: &[u8]) -> bool {
     };
     // A letter has at most three bytes in another case.
     name.len() <= 3 * wanted.len() && folded(name).is_some_and(|name| Some(name) == folded(wanted))
+}
+
+/// What several say: nothing where they say different things. `None`: nobody has said anything yet.
+pub(crate) fn agree(said: &mut Option<Option<Box<str>>>, next: Option<Box<str>>) {
+    match (&*said, next) {
+        (_, None) => {}
+        (None, Some(next)) => *said = Some(Some(next)),
+        (Some(before), next) if *before == next => {}
+        (Some(_), _) => *said = Some(None),
+    }
 }
 
 /// Missing elements of an array, such as those of failed calls, add nothing; one that cannot be read spoils the sum.

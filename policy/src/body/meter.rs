@@ -2,7 +2,7 @@
 //!
 //! Knows a body by its media type alone, so it must get it decoded: a compressed body tells nothing.
 
-use super::json::{JsonFault, Wanted};
+use super::json::{JsonFault, Values, Wanted};
 use super::latest::Latest;
 use super::lines::{Line, LineEnd, Lines};
 use super::pointer::Pointer;
@@ -26,6 +26,7 @@ pub enum BodyForm {
 #[derive(Debug, Clone)]
 pub struct ResponseReader {
     pointers: usize,
+    texts: usize,
     body: Body,
 }
 
@@ -56,18 +57,28 @@ impl BodyForm {
 
 impl ResponseReader {
     /// A reader that keeps at most `bytes_max` bytes: of a JSON body all, else one event or one line.
-    pub fn new(content_type: Option<&[u8]>, pointers: &[Pointer], bytes_max: usize) -> Self {
-        let form = content_type.filter(|_| !pointers.is_empty()).map_or(BodyForm::Other, BodyForm::of);
+    /// `texts` are read as texts, and not as amounts.
+    pub fn new(
+        content_type: Option<&[u8]>,
+        pointers: &[Pointer],
+        texts: &[Pointer],
+        bytes_max: usize,
+    ) -> Self {
+        let reads = !pointers.is_empty() || !texts.is_empty();
+        let form = content_type.filter(|_| reads).map_or(BodyForm::Other, BodyForm::of);
         let body = match form {
-            BodyForm::Json => Body::Json { wanted: Wanted::new(pointers), text: Vec::new(), bytes_max },
-            BodyForm::Events => Body::Events(SseReader::new(pointers, bytes_max)),
+            BodyForm::Json => {
+                let wanted = Wanted::new(pointers.iter().chain(texts));
+                Body::Json { wanted, text: Vec::new(), bytes_max }
+            }
+            BodyForm::Events => Body::Events(SseReader::new(pointers, texts, bytes_max)),
             BodyForm::JsonLines => {
                 let lines = Lines::new(LineEnd::Lf, bytes_max);
-                Body::JsonLines { lines, latest: Latest::new(pointers), unread: None }
+                Body::JsonLines { lines, latest: Latest::new(pointers, texts), unread: None }
             }
             BodyForm::Other => Body::Other,
         };
-        Self { pointers: pointers.len(), body }
+        Self { pointers: pointers.len(), texts: texts.len(), body }
     }
 
     /// Whether more of the body would tell more. If not, it need not be copied to here.
@@ -101,16 +112,20 @@ impl ResponseReader {
         }
     }
 
-    /// The body has ended: the amount at each of the pointers, in their order.
-    pub fn finish(self) -> Vec<Result<u64, Unread>> {
-        let nothing = |unread| vec![Err(unread); self.pointers];
+    /// The body has ended: the amount at each of the pointers, in their order, and the texts likewise.
+    pub fn finish(self) -> Values {
+        let nothing =
+            |unread| Values { amounts: vec![Err(unread); self.pointers], texts: vec![None; self.texts] };
         match self.body {
             // As in the answer to HEAD, or with 204 and 304.
             Body::Json { text, .. } if text.trim_ascii().is_empty() => nothing(Unread::Missing),
             Body::Json { wanted, text, .. } => {
-                wanted.numbers(&text).unwrap_or_else(|fault| nothing(unread_for(fault)))
+                wanted.values(&text, self.pointers).unwrap_or_else(|fault| nothing(unread_for(fault)))
             }
-            Body::Events(events) => events.finish().amounts,
+            Body::Events(events) => {
+                let end = events.finish();
+                Values { amounts: end.amounts, texts: end.texts }
+            }
             Body::JsonLines { mut lines, mut latest, unread } => {
                 let last = lines.last().and_then(|line| read_line(&line, &mut latest));
                 latest.finish(last.or(unread))

@@ -54,6 +54,8 @@ pub struct Call {
     pub tool: Option<Box<str>>,
     /// The amounts at the pointers that were given, in their order.
     pub amounts: Vec<Result<u64, Unread>>,
+    /// The texts at those of texts.
+    pub texts: Vec<Option<Box<str>>>,
 }
 
 /// A call's id as the text that it came as: a JSON string, a number or null.
@@ -102,8 +104,10 @@ const ERROR: usize = 6;
 
 impl Calls {
     /// Reads a request's body. Pointers start at the object of each call; where a member is named twice, the last counts.
-    pub fn parse(body: &[u8], pointers: &[Pointer]) -> Result<Self, RpcFault> {
-        let reader = Reader { wanted: Wanted::new(MEMBERS.iter().chain(pointers)) };
+    /// `texts` are read as texts, and not as amounts.
+    pub fn parse(body: &[u8], pointers: &[Pointer], texts: &[Pointer]) -> Result<Self, RpcFault> {
+        let wanted = Wanted::new(MEMBERS.iter().chain(pointers).chain(texts));
+        let reader = Reader { wanted, amounts: pointers.len() };
         let mut scanner = Scanner::new(body);
         let mut found = reader.wanted.nothing();
         if scanner.peek()? == b'[' {
@@ -133,8 +137,10 @@ impl Calls {
 }
 
 struct Reader {
-    /// `MEMBERS`, then the pointers of the amounts.
+    /// `MEMBERS`, then the pointers of the amounts, then those of the texts.
     wanted: Wanted,
+    /// How many of them are amounts.
+    amounts: usize,
 }
 
 /// What an object is, by itself.
@@ -200,9 +206,10 @@ impl Reader {
             }
             tool = self.string(found, PARAMS_NAME).map(Box::from);
         }
-        let amounts =
-            (MEMBERS.len()..self.wanted.len()).map(|pointer| self.wanted.number(found, pointer)).collect();
-        Kind::Rpc(Member::Call(Call { id: id.flatten(), method: method.into(), tool, amounts }))
+        let texts_from = MEMBERS.len() + self.amounts;
+        let amounts = (MEMBERS.len()..texts_from).map(|pointer| self.wanted.number(found, pointer)).collect();
+        let texts = (texts_from..self.wanted.len()).map(|text| self.wanted.label(found, text)).collect();
+        Kind::Rpc(Member::Call(Call { id: id.flatten(), method: method.into(), tool, amounts, texts }))
     }
 
     /// What a string at one of the `MEMBERS` says; `None` for anything else.

@@ -31,6 +31,8 @@ pub struct SseReader {
 pub struct SseEnd {
     /// By pointer. An amount that no event told is `TooLong` if an event was too long, else `Cut` if the stream was.
     pub amounts: Vec<Result<u64, Unread>>,
+    /// By pointer of a text.
+    pub texts: Vec<Option<Box<str>>>,
     /// The stream ended within an event.
     pub cut: bool,
 }
@@ -46,12 +48,12 @@ struct Event {
 
 impl SseReader {
     /// A reader of events of at most so many bytes of data; longer ones are passed over.
-    pub fn new(pointers: &[Pointer], event_bytes_max: usize) -> Self {
+    pub fn new(pointers: &[Pointer], texts: &[Pointer], event_bytes_max: usize) -> Self {
         Self {
             // A line holds the field's name, a colon and a space besides its data.
             lines: Lines::new(LineEnd::Any, event_bytes_max.saturating_add(DATA.len() + 1)),
             event_bytes_max,
-            latest: Latest::new(pointers),
+            latest: Latest::new(pointers, texts),
             event: Event::default(),
             first: true,
             too_long: false,
@@ -86,7 +88,8 @@ impl SseReader {
             (false, true) => Some(Unread::Cut),
             (false, false) => None,
         };
-        SseEnd { amounts: self.latest.finish(unread), cut }
+        let values = self.latest.finish(unread);
+        SseEnd { amounts: values.amounts, texts: values.texts, cut }
     }
 
     fn line<'c>(&mut self, line: Line<'c>, data: &mut Option<Cow<'c, [u8]>>) {

@@ -168,7 +168,7 @@ fn check_charge(charge: Value, expected: Expect) {
     });
     let policy = CompiledPolicy::compile(&document_of(document), 1).unwrap();
     let shown = policy.routes[0].charges.iter().map(|charge| {
-        let CompiledCharge { meter: _, amount, on, release, default, estimate, id, per_request } = charge;
+        let CompiledCharge { meter: _, amount, on, release, default, estimate, id, per_request, .. } = charge;
         let Estimate { source, default: otherwise } = estimate;
         let sign = if *release { "-" } else { "" };
         let per = if *per_request { "request" } else { "call" };
@@ -343,4 +343,81 @@ fn a_route_of_calls_needs_the_body() {
     assert_eq!(policy.routes[0].path_parameter("/7", "id"), Some("7"));
     assert_eq!(policy.default_route.path_parameter("/7", "id"), None);
     assert!(matches!(policy.route(&head("/v1/three")), Match::Route(route) if route.auth == Auth::None));
+}
+
+fn versions() -> CompiledPolicy {
+    let document = json!({
+        "version": 1,
+        "issuers": [{"issuer": "i", "keys": {"file": "f"}}],
+        "meters": {"calls": {}},
+        "tiers": {
+            "free": {"limits": [{"meter": "calls", "quota": 1, "per": "day"}]},
+            "pro": {
+                "limits": [{"meter": "calls", "quota": 30, "per": "day"}],
+                "earlier": [
+                    {"subscribed_before_ms": 100, "limits": [{"meter": "calls", "quota": 10, "per": "day"}]},
+                    {"subscribed_before_ms": 200, "features": ["sso"],
+                     "limits": [{"meter": "calls", "quota": 20, "per": "day"}]},
+                ],
+            },
+        },
+        "default_tier": "free",
+        "default_route": {"charges": {"calls": 1}},
+    });
+    CompiledPolicy::compile(&document_of(document), 1).unwrap()
+}
+
+fn check_version(subscription: &Subscription, now_ms: i64, expected: &str) {
+    let policy = versions();
+    let tier = policy.tier_in_force(Some(subscription), None, now_ms).unwrap();
+    let shown =
+        format!("{} version {} [{}] {}", tier.name, tier.version, tier.features_header, tier.limits[0].units);
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn a_subscription_has_its_tier_as_it_was_when_it_began() {
+    let since = |tier_since_ms| Subscription {
+        tier: "pro".to_owned(),
+        tier_since_ms: Some(tier_since_ms),
+        ..Subscription::default()
+    };
+    check_version(&since(i64::MIN), 500, "pro version 0 [] 10");
+    check_version(&since(99), 500, "pro version 0 [] 10");
+    check_version(&since(100), 500, "pro version 1 [sso] 20");
+    check_version(&since(199), 500, "pro version 1 [sso] 20");
+    check_version(&since(200), 500, "pro version 2 [] 30");
+}
+
+#[test]
+fn one_that_does_not_say_since_when_has_its_tier_since_its_anchor() {
+    let anchored = Subscription { tier: "pro".to_owned(), anchor_ms: 150, ..Subscription::default() };
+    check_version(&anchored, 500, "pro version 1 [sso] 20");
+}
+
+#[test]
+fn who_leaves_a_tier_and_comes_back_has_its_newest_version() {
+    let change = |at_ms, tier: &str| crate::subscription::ScheduledChange {
+        at_ms,
+        tier: Some(tier.to_owned()),
+        state: None,
+    };
+    let back = Subscription {
+        tier: "pro".to_owned(),
+        changes: vec![change(300, "free"), change(400, "pro")],
+        ..Subscription::default()
+    };
+    check_version(&back, 299, "pro version 0 [] 10");
+    check_version(&back, 300, "free version 0 [] 1");
+    check_version(&back, 400, "pro version 2 [] 30");
+}
+
+#[test]
+fn a_claim_has_the_newest_version_and_must_name_a_tier() {
+    let policy = versions();
+    let claimed = |claim| policy.tier_in_force(None, Some(claim), 0).map(|t| (t.name.as_str(), t.version));
+    assert_eq!(claimed("pro"), Some(("pro", 2)));
+    assert_eq!(claimed("gold"), Some(("free", 0)));
+    let gone = Subscription { tier: "gold".to_owned(), ..Subscription::default() };
+    assert!(policy.tier_in_force(Some(&gone), Some("pro"), 0).is_none(), "its tier is gone, not another's");
 }

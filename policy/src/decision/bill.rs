@@ -3,9 +3,11 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
+use crate::body::json;
 use crate::body::pointer::Pointer;
 use crate::compile::{Amount, CompiledCharge, CompiledPolicy, CompiledRoute, EstimateSource};
 use crate::document::{Enforcement, UNITS_MAX};
+use crate::label::{LabelFrom, Labels, RequestLabels};
 use crate::thing::ThingId;
 
 /// More than any limit can be, and little enough that sums of it overflow nothing soon.
@@ -29,6 +31,8 @@ pub struct Line {
     units: Option<Vec<u64>>,
     /// Ids of things, by charge of the route.
     pub things: Vec<Option<ThingId>>,
+    /// Labels that the request tells, by charge of the route; empty where it tells none.
+    labels: Vec<Option<RequestLabels>>,
     /// Positions of the JSON-RPC calls that take the route.
     pub calls: Vec<usize>,
 }
@@ -43,6 +47,10 @@ pub struct Facts<'a> {
     pub pointers: &'a [Pointer],
     /// What was found at each of them, for each JSON-RPC call that takes the route; one row for any other JSON body.
     pub values: &'a [&'a [Option<u64>]],
+    /// The policy's pointers to labels in request bodies.
+    pub label_pointers: &'a [Pointer],
+    /// What was found at each of them, as `values`.
+    pub labels: &'a [&'a [Option<Box<str>>]],
     /// Amounts that were not where the policy says are counted here.
     pub unread: &'a Cell<usize>,
     /// The meter of such an amount that has no default: what cannot be priced cannot pass.
@@ -52,7 +60,13 @@ pub struct Facts<'a> {
 impl Bill {
     /// A request that takes one route and was not looked into.
     pub fn plain(route: &Arc<CompiledRoute>) -> Self {
-        let line = Line { route: route.clone(), units: None, things: Vec::new(), calls: Vec::new() };
+        let line = Line {
+            route: route.clone(),
+            units: None,
+            things: Vec::new(),
+            labels: Vec::new(),
+            calls: Vec::new(),
+        };
         Self { lines: vec![line], body_bytes: None }
     }
 
@@ -77,7 +91,31 @@ impl Line {
     ) -> Self {
         let units = route.charges.iter().map(|charge| facts.units(charge)).collect();
         let things = route.charges.iter().map(thing).collect();
-        Self { route: route.clone(), units: Some(units), things, calls: Vec::new() }
+        let labels = match route.charges.iter().any(|charge| charge.labels.is_read()) {
+            true => route.charges.iter().map(|charge| facts.labels(charge)).collect(),
+            false => Vec::new(),
+        };
+        Self { route: route.clone(), units: Some(units), things, labels, calls: Vec::new() }
+    }
+
+    /// By what the ledger tells the units of the route's charge at this position apart, as far as the request says.
+    pub fn labels(&self, charge: usize) -> &str {
+        match (self.labels.get(charge), self.route.charges.get(charge).map(|charge| &charge.labels)) {
+            (Some(Some(read)), _) => read.as_str(),
+            (_, Some(Labels::Fixed(text))) => text,
+            _ => "",
+        }
+    }
+
+    /// The same, once the response has told its part; `None` where it has none to tell.
+    pub fn labels_told(
+        &self,
+        charge: usize,
+        told: &dyn Fn(&LabelFrom) -> Option<Box<str>>,
+    ) -> Option<Box<str>> {
+        let labels = self.route.charges.get(charge).map(|charge| &charge.labels)?;
+        let read = self.labels.get(charge)?.as_ref()?;
+        labels.is_of_response().then(|| labels.complete(read, told))
     }
 
     /// Units of the route's charge at this position: reserved, or known by now.
@@ -121,6 +159,23 @@ impl Facts<'_> {
             Some(EstimateSource::RequestHeader(name)) => self.header(name).unwrap_or(default),
             Some(EstimateSource::RequestJson(pointer)) => self.sum(pointer, || default),
         }
+    }
+
+    fn labels(&self, charge: &CompiledCharge) -> Option<RequestLabels> {
+        charge.labels.read(&|from| match from {
+            LabelFrom::RequestHeader(name) => {
+                (self.header)(name).map(|value| String::from_utf8_lossy(value).into())
+            }
+            LabelFrom::RequestJson(pointer) => {
+                let at = self.label_pointers.iter().position(|known| known == pointer)?;
+                let mut said = None;
+                for row in self.labels {
+                    json::agree(&mut said, row.get(at).cloned().flatten());
+                }
+                said.flatten()
+            }
+            LabelFrom::Fixed(_) | LabelFrom::ResponseHeader(_) | LabelFrom::ResponseJson(_) => None,
+        })
     }
 
     fn header(&self, name: &str) -> Option<u64> {

@@ -9,7 +9,7 @@ use crate::compile::{CompiledLimit, CompiledPolicy, CompiledRoute, CompiledTier,
 use crate::document::{Enforcement, Scope};
 use crate::lease::{AccountKind, OnShort, Record, SessionId};
 use crate::limit::LimitKind;
-use crate::subscription::{Entitlements, effective_tier};
+use crate::subscription::{Entitlements, grants};
 use crate::window::{CALENDAR_END_MS, Window};
 
 use super::{Now, Whose};
@@ -180,27 +180,27 @@ impl KeptPlan {
 
 impl Plan {
     fn is_same(&self, other: &Self) -> bool {
-        let name = |plan: &Self| plan.tier.as_ref().map(|tier| tier.name.clone());
+        let tier = |plan: &Self| plan.tier.as_ref().map(|tier| (tier.name.clone(), tier.version));
         self.policy_revision == other.policy_revision
             && (self.from_ms, self.until_ms) == (other.from_ms, other.until_ms)
             && self.bypass == other.bypass
             && self.limits == other.limits
-            && name(self) == name(other)
+            && tier(self) == tier(other)
     }
 
     /// What the subject of `record` has at `now_ms` (Unix ms).
     fn new(policy: &CompiledPolicy, record: &Record, now_ms: i64) -> Self {
-        let Entitlements { subscription, bypass_until_ms, .. } = record.parse_entitlements();
+        let Entitlements { subscription, bypass_until_ms, grants } = record.parse_entitlements();
         let subscription = subscription.as_ref();
-        let claim = Some(record.tier_claim.as_str()).filter(|name| policy.tier(name).is_some());
-        let name = effective_tier(subscription, claim, policy.default_tier.as_deref(), now_ms);
-        let tier = name.and_then(|name| policy.tier(name)).cloned();
+        let tier = policy.tier_in_force(subscription, Some(&record.tier_claim), now_ms).cloned();
         let in_force = subscription.filter(|s| s.in_force(now_ms));
         let none = std::collections::BTreeMap::new();
         let overrides = in_force.map_or(&none, |s| &s.overrides);
         let anchor_ms = subscription.map_or(0, |s| s.anchor_ms);
         let bypass_until_ms = bypass_until_ms.filter(|until_ms| now_ms < *until_ms);
-        let limits = tier.as_ref().map_or_else(Vec::new, |tier| policy.limits_of(tier, overrides));
+        let mut limits = tier.as_ref().map_or_else(Vec::new, |tier| policy.limits_of(tier, overrides));
+        grants::raise_all(&mut limits, &grants, now_ms);
+        let (grant_ends_ms, grant_ended_ms) = grants::ends_around(&grants, now_ms);
         let limits: Vec<_> = limits
             .into_iter()
             // What is stored counts though nothing limits it: another tier may, one day.
@@ -210,15 +210,16 @@ impl Plan {
                 (limit, window)
             })
             .collect();
-        let expires_ms = in_force.and_then(|s| s.expires_at_ms).unwrap_or(i64::MAX);
+        let next_ms = subscription.and_then(|s| s.next_moment_ms(now_ms)).unwrap_or(i64::MAX);
+        let last_ms = subscription.and_then(|s| s.last_moment_ms(now_ms));
         // What has no window has a number in its start's place.
         let has_start = |(_, window): &&(CompiledLimit, Window)| window.end_ms < i64::MAX;
         let starts = limits.iter().filter(has_start).map(|(_, window)| window.start_ms);
-        let ends = limits.iter().map(|(_, window)| window.end_ms).chain(bypass_until_ms);
+        let ends = limits.iter().map(|(_, window)| window.end_ms).chain(bypass_until_ms).chain(grant_ends_ms);
         Self {
             policy_revision: policy.revision,
-            from_ms: starts.max().unwrap_or(i64::MIN),
-            until_ms: ends.fold(expires_ms, i64::min),
+            from_ms: starts.chain(last_ms).chain(grant_ended_ms).max().unwrap_or(i64::MIN),
+            until_ms: ends.fold(next_ms, i64::min),
             limits,
             tier,
             bypass: bypass_until_ms.is_some(),

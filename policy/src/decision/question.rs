@@ -359,7 +359,7 @@ impl Question<'_> {
             {
                 let units = line.units(position);
                 if let (Some(meter), true) = (self.policy.meters.get(charge.meter), units > 0) {
-                    record.count(meter, units, self.now.wall_ms);
+                    record.count(meter, line.labels(position), units, self.now.wall_ms);
                 }
             }
         }

@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use crate::compile::{Amount, CompiledCharge, CompiledPolicy, CompiledRoute, On};
+use crate::label::LabelFrom;
 use crate::lease::{Account, AccountKind, Record, SessionId};
 
 use super::Now;
@@ -34,6 +35,8 @@ pub struct Ending<'a> {
     pub request_bytes: u64,
     /// An amount that the response told.
     pub amount: &'a dyn Fn(&Amount) -> Option<u64>,
+    /// A label that the response told.
+    pub label: &'a dyn Fn(&LabelFrom) -> Option<Box<str>>,
 }
 
 /// What one charge came to.
@@ -73,6 +76,7 @@ impl Reservation {
         self.routes.iter().any(|plan| {
             let counted_later = |charge: &CompiledCharge| {
                 let of_end = charge.amount.is_of_response() || charge.amount == Amount::RequestBytes;
+                let of_end = of_end || charge.labels.is_of_response();
                 charge.release || charge.id.is_some() || charge.on == On::Response || of_end
             };
             plan.route.charges.iter().any(counted_later)
@@ -108,7 +112,21 @@ impl Reservation {
                 let settled = ending.settle(&plan.route, rule, line.units(charge));
                 self.settle_accounts(&needs, record, (at, charge), line.units(charge), settled, same, now);
                 if self.whose == Whose::Subject {
-                    self.settle_usage(policy, record, rule, line.units(charge), settled, same, now);
+                    // Nobody asks an edge that stands alone what was used.
+                    if self.is_told {
+                        let told = line.labels_told(charge, ending.label);
+                        let labels = (line.labels(charge), told.as_deref().unwrap_or(line.labels(charge)));
+                        self.settle_usage(
+                            policy,
+                            record,
+                            rule,
+                            labels,
+                            line.units(charge),
+                            settled,
+                            same,
+                            now,
+                        );
+                    }
                     let noted =
                         !self.is_told || settle_thing(policy, record, (rule, charge), line, settled, now);
                     unheard += usize::from(!noted);
@@ -140,7 +158,7 @@ impl Reservation {
                 for (charge, rule) in line.route.charges.iter().enumerate().filter(|(_, rule)| !rule.release)
                 {
                     if let Some(meter) = policy.meters.get(rule.meter) {
-                        record.uncount(meter, line.units(charge), self.at_ms);
+                        record.uncount(meter, line.labels(charge), line.units(charge), self.at_ms);
                     }
                 }
             }
@@ -195,6 +213,7 @@ impl Reservation {
         policy: &CompiledPolicy,
         record: &mut Record,
         rule: &CompiledCharge,
+        (before, labels): (&str, &str),
         reserved: u64,
         settled: Settled,
         same: bool,
@@ -202,14 +221,28 @@ impl Reservation {
     ) {
         let Some(meter) = policy.meters.get(rule.meter) else { return };
         match settled {
-            Settled::Stays => {}
+            Settled::Stays if before == labels || rule.release || !same => {}
             // It was counted in the session before, whose numbers are final.
             Settled::Refunded | Settled::Unused if !same => {}
             Settled::Is(units) if units < reserved && !same => {}
-            Settled::Refunded | Settled::Unused => record.uncount(meter, reserved, self.at_ms),
-            Settled::Is(units) if units < reserved => record.uncount(meter, reserved - units, self.at_ms),
-            Settled::Is(units) => record.count(meter, units.saturating_sub(reserved), now.wall_ms),
-            Settled::Released(units) => record.count_released(meter, units, now.wall_ms),
+            Settled::Refunded | Settled::Unused => {
+                record.uncount(meter, before, reserved, self.at_ms);
+            }
+            Settled::Released(units) => record.count_released(meter, labels, units, now.wall_ms),
+            // It was counted by what the request told; now it is known what it really was.
+            Settled::Stays | Settled::Is(_) if before != labels && same => {
+                let units = if let Settled::Is(units) = settled { units } else { reserved };
+                // What can no longer be taken back there stays there.
+                let gone = reserved - record.uncount(meter, before, reserved, self.at_ms);
+                record.count(meter, labels, units.saturating_sub(gone), now.wall_ms);
+            }
+            Settled::Is(units) if units < reserved => {
+                record.uncount(meter, before, reserved - units, self.at_ms);
+            }
+            Settled::Is(units) => {
+                record.count(meter, labels, units.saturating_sub(reserved), now.wall_ms);
+            }
+            Settled::Stays => {}
         }
     }
 

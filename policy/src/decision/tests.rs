@@ -60,7 +60,7 @@ impl Alone {
     }
 
     fn end(&mut self, bill: &Bill, reservation: &Reservation, status: Option<u16>) {
-        let ending = Ending { status, request_bytes: 0, amount: &|_: &Amount| None };
+        let ending = Ending { status, request_bytes: 0, amount: &|_: &Amount| None, label: &|_| None };
         reservation.settle(&self.policy, bill, &mut self.record, &ending, self.now);
     }
 

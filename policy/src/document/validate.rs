@@ -7,6 +7,7 @@ mod callers;
 mod charges;
 mod issuers;
 mod limits;
+mod prices;
 mod routes;
 mod tiers;
 
@@ -29,6 +30,12 @@ pub const METERS_MAX: usize = 200;
 pub const TIERS_MAX: usize = 200;
 /// Most limits in one tier.
 pub const LIMITS_MAX: usize = 64;
+/// Most earlier versions that one tier keeps.
+pub const EARLIER_MAX: usize = 16;
+/// Longest trial, and longest grace after a failed payment, days.
+pub const DAYS_MAX: u32 = 366;
+/// Longest tag of a language, bytes (RFC 5646 section 4.4.1 asks for 35 at least).
+pub const LANGUAGE_BYTES_MAX: usize = 35;
 /// Most features of one tier, or of one route. They go into one request header.
 pub const FEATURES_MAX: usize = 64;
 /// Most routes in a document.
@@ -55,6 +62,20 @@ pub const WARNINGS_MAX: usize = 8;
 pub const TEMPLATE_BYTES_MAX: usize = 16 << 10;
 /// Most limits of one tier that one request can touch: all of them are checked in one swap.
 pub const LIMITS_PER_REQUEST_MAX: usize = 16;
+/// Most labels by which a meter tells its units apart.
+pub const LABELS_MAX: usize = 8;
+/// Longest names of them together, bytes.
+pub const LABEL_NAMES_BYTES_MAX: usize = 128;
+/// Longest label that is written into a policy, bytes.
+pub const LABEL_BYTES_MAX: usize = 128;
+/// Most prices of one tier.
+pub const PRICES_MAX: usize = 64;
+/// Most steps of one price.
+pub const PRICE_STEPS_MAX: usize = 32;
+/// Most costs by labels of one price.
+pub const COSTS_MAX: usize = 200;
+/// Largest fee, hundredths of a percent: ten times what it is on.
+pub const FEE_BASIS_POINTS_MAX: u32 = 100_000;
 /// Longest name of a meter, tier, limit or feature, bytes.
 pub const NAME_BYTES_MAX: usize = 64;
 /// Longest text that is not a name, such as an issuer or an address, bytes.
@@ -73,6 +94,7 @@ pub fn validate(document: &PolicyDocument) -> Vec<Fault> {
     issuers::validate(document, &mut faults);
     callers::validate(document, &mut faults);
     tiers::validate(document, &mut faults);
+    prices::validate(document, &mut faults);
     routes::validate(document, &mut faults);
     answers::validate(&document.denials, &mut faults);
     faults.into_vec()

@@ -71,7 +71,17 @@ impl Rules {
             (None, Some(user)) => format!("user:{user}"),
             (None, None) => return Err(TokenFault::Claims("user claim")),
         };
-        Ok(Caller { subject, user, organization, tier, expires_at_ms, not_before_ms, issuer })
+        let is_organization_admin = organization.is_some() && self.is_organization_admin(claims);
+        Ok(Caller {
+            subject,
+            user,
+            organization,
+            tier,
+            expires_at_ms,
+            not_before_ms,
+            issuer,
+            is_organization_admin,
+        })
     }
 
     fn check_audience(&self, audience: Option<&Value>) -> Result<(), TokenFault> {
@@ -89,6 +99,19 @@ impl Rules {
             Some(_) => return Err(TokenFault::Claims("`aud` claim")),
         };
         if named { Ok(()) } else { Err(TokenFault::Audience) }
+    }
+
+    /// Whether one of the values that make an administrator is in the claim: a text, or a list of texts. Anything else makes
+    /// none: who cannot be told to be one is not.
+    fn is_organization_admin(&self, claims: &Value) -> bool {
+        let Some(rule) = &self.names.organization_admin else { return false };
+        let makes_one =
+            |value: &Value| value.as_str().is_some_and(|text| rule.values.iter().any(|v| v == text));
+        match find(claims, &rule.claim) {
+            Some(Value::Array(values)) => values.iter().any(makes_one),
+            Some(value) => makes_one(value),
+            None => false,
+        }
     }
 
     /// The user: a string, or a whole number, as some databases' keys are.

@@ -51,6 +51,8 @@ pub struct Caller {
     pub not_before_ms: Option<i64>,
     /// Who issued it: the issuer's place in the list that the keyring was made from.
     pub issuer: usize,
+    /// Whether it says that the user administrates the organisation; never without one.
+    pub is_organization_admin: bool,
 }
 
 impl Caller {

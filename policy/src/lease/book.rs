@@ -3,6 +3,8 @@
 //! In every state: Σ open (held, or used where that is more) + Σ charges of closed sessions ≤ N, checked where units are
 //! granted. A book is changed in one database transaction; it neither knows a clock nor which sessions are alive.
 
+mod pool;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +14,7 @@ use super::kind::CAPACITY_WINDOW;
 use super::terms::{Term, TermKind, Terms};
 use crate::limit::UNLIMITED;
 use crate::wire::{AccountAnswer, AccountReport};
+use pool::Drawn;
 
 /// How long an asker is told to wait for units recalled from a session that does not answer, ms.
 pub const RECALL_PATIENCE_MS: i64 = 2_000;
@@ -33,6 +36,12 @@ const CLOSED_MAX: usize = 128;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Book {
     accounts: Vec<BookAccount>,
+    /// Units of each grant that were burnt in windows that are forgotten.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    spent: BTreeMap<String, u64>,
+    /// What was burnt of each grant, as edges were told last.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    told: BTreeMap<String, u64>,
 }
 
 /// One limit in one window.
@@ -59,6 +68,12 @@ struct BookAccount {
     /// What was removed of a capacity.
     #[serde(default, skip_serializing_if = "Removals::is_none")]
     removals: Removals,
+    /// Of a quota with grants: the highest maximum of its own that the window has had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base: Option<u64>,
+    /// What the window has drawn of each grant.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    drawn: BTreeMap<String, Drawn>,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -137,7 +152,7 @@ pub struct Standing {
     pub sliding_ms: Option<u64>,
     /// How long an empty token bucket takes to fill, ms.
     pub refill_ms: Option<u64>,
-    /// The maximum, or [`UNLIMITED`].
+    /// The maximum, with all that grants add to it; or [`UNLIMITED`].
     pub units: u64,
     /// Units used as far as reported: in a quota's window, of a capacity, by requests in flight. Always 0 for a rate, whose
     /// units come back.
@@ -163,6 +178,7 @@ impl Book {
     ) -> BookAnswer {
         let mut recalled = Vec::new();
         self.accounts.iter_mut().for_each(|account| account.expire(now_ms));
+        self.draw(terms, now_ms);
         for report in reports {
             let term = terms.term(&report.limit);
             let term = term.filter(|term| term.window_end(report.window).is_ok());
@@ -182,8 +198,14 @@ impl Book {
             account.clamp(now_ms);
             account.note_old(session);
             if let Some(term) = term {
-                account.grant(session, wanted, term, now_ms);
-                if account.committed(now_ms) > term.units {
+                self.draw_for(at, terms, now_ms);
+                let units = self.units_in(self.accounts.get(at), term, terms, now_ms);
+                if let Some(account) = self.accounts.get_mut(at) {
+                    account.grant(session, wanted, term, units, now_ms);
+                }
+                self.draw_for(at, terms, now_ms);
+                let Some(account) = self.accounts.get_mut(at) else { continue };
+                if account.committed(now_ms) > units {
                     // The limit was lowered: what is idle anywhere, here too, is above it.
                     account.recall(|_| true, now_ms, &mut recalled);
                 } else if account.open.get(session).is_some_and(|h| report.want > h.granted) {
@@ -191,12 +213,19 @@ impl Book {
                 }
             }
         }
-        let accounts = self.accounts.iter_mut().filter_map(|account| {
-            let end =
-                terms.term(&account.limit).map(|term| (term.window_end(account.window).is_ok(), term.units));
-            account.answer(session, end, now_ms)
-        });
-        let accounts = accounts.collect();
+        // Windows that are over may have got units back.
+        self.draw(terms, now_ms);
+        let ends: Vec<Option<(bool, u64)>> = self
+            .accounts
+            .iter()
+            .map(|account| {
+                let term = terms.term(&account.limit)?;
+                let units = self.units_in(Some(account), term, terms, now_ms);
+                Some((term.window_end(account.window).is_ok(), units))
+            })
+            .collect();
+        let answered = self.accounts.iter_mut().zip(ends);
+        let accounts = answered.filter_map(|(account, end)| account.answer(session, end, now_ms)).collect();
         recalled.sort();
         recalled.dedup();
         // This session is told by the answer itself.
@@ -331,8 +360,10 @@ impl Book {
             account.expire(now_ms);
             account.clamp(now_ms);
         }
+        let is_late = |end_ms: i64| now_ms >= end_ms.saturating_add(WINDOW_LATE_MS);
+        self.spend(|account| account.end.is_some_and(is_late));
         self.accounts.retain(|account| match account.end {
-            Some(end_ms) => now_ms < end_ms.saturating_add(WINDOW_LATE_MS),
+            Some(end_ms) => !is_late(end_ms),
             None => {
                 let nobody = account.open.is_empty() && account.closed.is_empty();
                 !nobody || account.settled > 0 || !account.removals.is_none()
@@ -353,6 +384,7 @@ impl Book {
                 let start_ms = term.current_start_ms();
                 let found = self.accounts.iter().find(|a| a.limit == term.limit && a.window == start_ms);
                 let committed = found.map_or(0, |account| account.committed(now_ms));
+                let units = self.units_in(found, term, terms, now_ms);
                 let used = match &term.kind {
                     TermKind::Rate { .. } | TermKind::Bucket { .. } => 0,
                     _ => found.map_or(0, BookAccount::used),
@@ -372,12 +404,12 @@ impl Book {
                         TermKind::Bucket { refill_ms } => Some(refill_ms),
                         _ => None,
                     },
-                    units: term.units,
+                    units,
                     used,
-                    overage: used.saturating_sub(term.units),
+                    overage: used.saturating_sub(units),
                     clamped: found.map_or(0, |account| account.removals.clamped()),
                     leased: committed.saturating_sub(used),
-                    unleased: term.units.saturating_sub(committed),
+                    unleased: units.saturating_sub(committed),
                 }
             })
             .collect()
@@ -400,6 +432,18 @@ impl Book {
     pub fn committed(&self, limit: &str, window: i64, now_ms: i64) -> u64 {
         let found = self.accounts.iter().find(|a| a.limit == limit && a.window == window);
         found.map_or(0, |account| account.committed(now_ms))
+    }
+
+    /// The maximum of a limit's window, with what grants add to it.
+    pub fn maximum(&self, terms: &Terms, term: &Term, window: i64, now_ms: i64) -> u64 {
+        let found = self.accounts.iter().find(|a| a.limit == term.limit && a.window == window);
+        self.units_in(found, term, terms, now_ms)
+    }
+
+    /// Units used of a limit's window, as far as reported; what closed sessions forfeited counts as used.
+    pub fn used(&self, limit: &str, window: i64) -> u64 {
+        let found = self.accounts.iter().find(|a| a.limit == limit && a.window == window);
+        found.map_or(0, BookAccount::used)
     }
 
     /// The position of an account. Opened only where units may be granted now: `term` is then what they are granted by.
@@ -432,6 +476,8 @@ impl BookAccount {
             closed: BTreeMap::new(),
             settled: 0,
             removals: Removals::default(),
+            base: None,
+            drawn: BTreeMap::new(),
         }
     }
 
@@ -521,12 +567,14 @@ impl BookAccount {
     /// is free, so that the edge need not come again soon. The share is large where what a dead edge held comes back soon.
     /// Of a quota it stays charged until the window ends, so that a share is small, and demand adds to it; of a capacity it
     /// stays charged for ever, so that there is none.
-    fn grant(&mut self, session: &str, wanted: u64, term: &Term, now_ms: i64) {
+    /// What grants add to a quota is granted as it is wanted and no more, since it was paid for.
+    fn grant(&mut self, session: &str, wanted: u64, term: &Term, units: u64, now_ms: i64) {
         if wanted == 0 {
             return;
         }
         let counted = self.is_counted();
-        let free = term.units.saturating_sub(self.committed(now_ms));
+        let committed = self.committed(now_ms);
+        let (free, own) = (units.saturating_sub(committed), term.units.saturating_sub(committed));
         let others = self.open.iter().any(|(id, h)| id != session && h.committed(counted) > 0);
         let share = match (&term.kind, others) {
             // There is enough for everybody: nobody needs a stock.
@@ -535,8 +583,8 @@ impl BookAccount {
             (TermKind::Rate { .. } | TermKind::Bucket { .. }, true) => free / 4,
             (TermKind::Concurrency, false) => free / 2,
             (TermKind::Concurrency, true) => free / 8,
-            (TermKind::Quota { .. }, false) => (free / 16).max(QUOTA_GRANT_MIN),
-            (TermKind::Quota { .. }, true) => free / 16,
+            (TermKind::Quota { .. }, false) => (own / 16).max(QUOTA_GRANT_MIN).min(own),
+            (TermKind::Quota { .. }, true) => own / 16,
             (TermKind::Capacity, _) => 0,
         };
         let share = share.max(wanted);

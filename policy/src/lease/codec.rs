@@ -94,6 +94,7 @@ fn write(record: &Record, out: &mut Vec<u8>) {
     put_u16(out, record.usage.len());
     for usage in &record.usage {
         put_bytes(out, usage.meter.as_bytes());
+        put_bytes(out, usage.labels.as_bytes());
         put_u64s(out, [usage.hour_ms.cast_unsigned(), usage.taken, usage.freed]);
     }
     put_u64(out, record.things_seq);
@@ -178,9 +179,10 @@ fn read(bytes: &[u8]) -> Result<Record, CorruptBucket> {
     let usage = reader.u16()?;
     record.usage.reserve_exact(usage.min(64) + 1);
     for _ in 0..usage {
-        let meter = reader.name()?;
+        // Without labels, as most are, nothing is allocated.
+        let (meter, labels) = (reader.name()?, reader.text()?.into());
         let [hour_ms, taken, freed] = reader.u64s()?;
-        record.usage.push(Usage { meter, hour_ms: hour_ms.cast_signed(), taken, freed });
+        record.usage.push(Usage { meter, hour_ms: hour_ms.cast_signed(), labels, taken, freed });
     }
     record.things_seq = reader.u64()?;
     for _ in 0..reader.u16()? {

@@ -5,6 +5,7 @@ use super::account::Account;
 use super::kind::AccountKind;
 use super::name::Name;
 use super::things::{THINGS_MAX, ThingEvent};
+use crate::label;
 use crate::subscription::Entitlements;
 use crate::thing::ThingId;
 use crate::window::Window;
@@ -20,13 +21,15 @@ impl std::fmt::Display for SessionId {
     }
 }
 
-/// Usage of one meter in one hour, in this session.
+/// Usage of one meter, and of one text of labels, in one hour, in this session.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Usage {
     /// The meter's name.
     pub meter: Name,
     /// Start of the hour, Unix ms.
     pub hour_ms: i64,
+    /// By what they are told apart: see [`crate::label`]. Empty where they are not.
+    pub labels: Box<str>,
     /// Units charged in all.
     pub taken: u64,
     /// Units of them refunded in all.
@@ -38,6 +41,14 @@ pub const HOUR_MS: i64 = 3_600_000;
 
 /// How long after an hour ended its usage may still be refunded, ms. Longer than a request may take.
 const USAGE_LINGER_MS: i64 = 300_000;
+
+/// Most different texts of labels of one meter in one hour; what has others is counted together.
+pub const LABEL_TEXTS_MAX: usize = 32;
+
+/// Most entries of usage with labels in a record, and most bytes of their labels: callers choose labels, and a bucket of
+/// records and a report are bounded.
+const LABELLED_MAX: usize = 256;
+const LABELLED_BYTES_MAX: usize = 12_288;
 
 /// Numbers of a thing's events in a millisecond. A monotonic clock of 200 years stays within what JSON's readers can count.
 const SEQS_A_MS: u64 = 1_000;
@@ -69,6 +80,20 @@ pub struct Record {
     pub things_seq: u64,
     /// What came and went by id and has not been told, in order; at most [`THINGS_MAX`].
     pub things: Vec<ThingEvent>,
+}
+
+impl Usage {
+    fn is(&self, meter: &str, labels: &str, hour_ms: i64) -> bool {
+        self.hour_ms == hour_ms && self.meter == *meter && *self.labels == *labels
+    }
+
+    fn is_told(&self, told: &UsageReport) -> bool {
+        self.is(&told.meter, &told.labels, told.hour) && (told.taken, told.freed) == (self.taken, self.freed)
+    }
+}
+
+fn hour_of(moment_ms: i64) -> i64 {
+    moment_ms.div_euclid(HOUR_MS).saturating_mul(HOUR_MS)
 }
 
 impl Record {
@@ -113,37 +138,67 @@ impl Record {
         true
     }
 
-    /// Counts `units` of `meter` in the hour of `now_ms` (Unix ms).
-    pub fn count(&mut self, meter: &str, units: u64, now_ms: i64) {
-        let hour_ms = now_ms.div_euclid(HOUR_MS).saturating_mul(HOUR_MS);
-        let usage = match self.usage.iter_mut().rposition(|u| u.hour_ms == hour_ms && u.meter == *meter) {
-            Some(at) => self.usage.get_mut(at),
-            None => {
-                self.usage.push(Usage { meter: meter.into(), hour_ms, taken: 0, freed: 0 });
-                self.usage.last_mut()
-            }
-        };
-        if let Some(usage) = usage {
+    /// Counts `units` of `meter` under `labels` in the hour of `now_ms` (Unix ms).
+    pub fn count(&mut self, meter: &str, labels: &str, units: u64, now_ms: i64) {
+        if let Some(usage) = self.usage_in(meter, labels, hour_of(now_ms)) {
             usage.taken = usage.taken.saturating_add(units);
         }
     }
 
-    /// Takes back `units` of `meter` counted at `counted_at_ms`.
-    pub fn uncount(&mut self, meter: &str, units: u64, counted_at_ms: i64) {
-        let hour_ms = counted_at_ms.div_euclid(HOUR_MS).saturating_mul(HOUR_MS);
-        if let Some(usage) = self.usage.iter_mut().find(|u| u.hour_ms == hour_ms && u.meter == *meter) {
-            usage.freed = usage.freed.saturating_add(units).min(usage.taken.max(usage.freed));
+    /// Takes back `units` of `meter` counted under `labels` at `counted_at_ms`; answers how many.
+    pub fn uncount(&mut self, meter: &str, labels: &str, units: u64, counted_at_ms: i64) -> u64 {
+        let hour_ms = hour_of(counted_at_ms);
+        let mut left = units;
+        // What did not find room under its own labels was counted together.
+        let others = (!labels.is_empty()).then(|| label::others(labels));
+        for labels in [Some(labels), others.as_deref()].into_iter().flatten() {
+            let found = self.usage.iter_mut().find(|u| u.is(meter, labels, hour_ms));
+            if let Some(usage) = found.filter(|_| left > 0) {
+                let freed = left.min(usage.taken.saturating_sub(usage.freed));
+                usage.freed = usage.freed.saturating_add(freed);
+                left -= freed;
+            }
         }
+        units - left
     }
 
     /// Counts `units` of `meter` that were released in the hour of `now_ms` (Unix ms): in an hour more may be released than
     /// was added.
-    pub fn count_released(&mut self, meter: &str, units: u64, now_ms: i64) {
-        self.count(meter, 0, now_ms);
-        let hour_ms = now_ms.div_euclid(HOUR_MS).saturating_mul(HOUR_MS);
-        if let Some(usage) = self.usage.iter_mut().find(|u| u.hour_ms == hour_ms && u.meter == *meter) {
+    pub fn count_released(&mut self, meter: &str, labels: &str, units: u64, now_ms: i64) {
+        if let Some(usage) = self.usage_in(meter, labels, hour_of(now_ms)) {
             usage.freed = usage.freed.saturating_add(units);
         }
+    }
+
+    /// The entry of usage, made if it is missing.
+    fn usage_in(&mut self, meter: &str, labels: &str, hour_ms: i64) -> Option<&mut Usage> {
+        let position =
+            |usage: &[Usage], labels: &str| usage.iter().rposition(|u| u.is(meter, labels, hour_ms));
+        let mut at = position(&self.usage, labels);
+        if at.is_none() {
+            let others = (!self.has_room_for(meter, labels, hour_ms)).then(|| label::others(labels));
+            let labels = others.as_deref().unwrap_or(labels);
+            at = position(&self.usage, labels);
+            if at.is_none() {
+                let (meter, labels) = (meter.into(), labels.into());
+                self.usage.push(Usage { meter, hour_ms, labels, taken: 0, freed: 0 });
+                return self.usage.last_mut();
+            }
+        }
+        at.and_then(|at| self.usage.get_mut(at))
+    }
+
+    /// Whether one more text of labels may be told apart.
+    fn has_room_for(&self, meter: &str, labels: &str, hour_ms: i64) -> bool {
+        if labels.is_empty() {
+            return true;
+        }
+        let labelled = || self.usage.iter().filter(|usage| !usage.labels.is_empty());
+        let of_hour = labelled().filter(|usage| usage.hour_ms == hour_ms && usage.meter == *meter).count();
+        let bytes = labelled().map(|usage| usage.labels.len()).sum::<usize>();
+        of_hour < LABEL_TEXTS_MAX
+            && labelled().count() < LABELLED_MAX
+            && bytes + labels.len() <= LABELLED_BYTES_MAX
     }
 
     /// What the edge tells the control plane; `more` says how many units it wants on top, for each account.
@@ -159,7 +214,7 @@ impl Record {
                 .map(|u| UsageReport {
                     meter: u.meter.to_string(),
                     hour: u.hour_ms,
-                    labels: String::new(),
+                    labels: u.labels.to_string(),
                     taken: u.taken,
                     freed: u.freed,
                 })
@@ -219,10 +274,7 @@ impl Record {
         });
         self.usage.retain(|u| {
             let over = u.hour_ms.saturating_add(HOUR_MS + USAGE_LINGER_MS) <= now_ms;
-            let same = told.usage.iter().any(|t| {
-                u.meter == t.meter && t.hour == u.hour_ms && (t.taken, t.freed) == (u.taken, u.freed)
-            });
-            !(over && same)
+            !(over && told.usage.iter().any(|t| u.is_told(t)))
         });
     }
 
@@ -231,12 +283,7 @@ impl Record {
     pub fn is_told(&self, told: &SubjectReport) -> bool {
         self.things.is_empty()
             && self.accounts.iter().all(|a| told.accounts.iter().any(|t| a.is_told(t)))
-            && self.usage.iter().all(|u| {
-                let same = |t: &UsageReport| {
-                    u.meter == t.meter && t.hour == u.hour_ms && (t.taken, t.freed) == (u.taken, u.freed)
-                };
-                told.usage.iter().any(same)
-            })
+            && self.usage.iter().all(|u| told.usage.iter().any(|t| u.is_told(t)))
     }
 
     /// Whether the whole record may be dropped, if also [`Record::is_told`]: nothing of it is held, rests, or counts in an hour that goes on.

@@ -7,7 +7,7 @@ use super::kind::{
 use crate::compile::CompiledPolicy;
 use crate::document::Scope;
 use crate::limit::{LimitKind, UNLIMITED};
-use crate::subscription::{Subscription, effective_tier};
+use crate::subscription::{Grant, Subscription, grants};
 use crate::window::Window;
 
 /// How far an edge's clock may differ from the control plane's for a window to be accepted around its borders, ms.
@@ -19,6 +19,8 @@ pub const WINDOW_SKEW_MS: i64 = 60_000;
 pub struct Terms {
     /// By name, in the tier's order.
     pub limits: Vec<Term>,
+    /// Extra units of quotas, a pool over all windows; what they add to other kinds is in their maximums already.
+    pub grants: Vec<Grant>,
 }
 
 /// One limit at a moment.
@@ -70,16 +72,27 @@ impl Terms {
         scope: Scope,
         now_ms: i64,
     ) -> Self {
-        // A claim that names no tier of the policy counts as absent, at the edge as here.
-        let claimed = tier_claim.filter(|name| policy.tier(name).is_some());
-        let tier = effective_tier(subscription, claimed, policy.default_tier.as_deref(), now_ms);
-        let Some(tier) = tier.and_then(|name| policy.tier(name)) else {
+        Self::with_grants(policy, subscription, tier_claim, scope, &[], now_ms)
+    }
+
+    /// The same of a subject that has grants. They are of the subject's own limits, and none of its members'.
+    pub fn with_grants(
+        policy: &CompiledPolicy,
+        subscription: Option<&Subscription>,
+        tier_claim: Option<&str>,
+        scope: Scope,
+        grants: &[Grant],
+        now_ms: i64,
+    ) -> Self {
+        let Some(tier) = policy.tier_in_force(subscription, tier_claim, now_ms) else {
             return Self::default();
         };
         let anchor_ms = subscription.map_or(0, |s| s.anchor_ms);
         let empty = std::collections::BTreeMap::new();
         let overrides = subscription.filter(|s| s.in_force(now_ms)).map_or(&empty, |s| &s.overrides);
-        let limits = policy.limits_of(tier, overrides);
+        let grants = if scope == Scope::Subject { grants } else { &[] };
+        let mut limits = policy.limits_of(tier, overrides);
+        grants::raise(&mut limits, grants, now_ms);
         Self {
             limits: limits
                 .iter()
@@ -93,6 +106,7 @@ impl Terms {
                     })
                 })
                 .collect(),
+            grants: grants.to_vec(),
         }
     }
 

@@ -116,17 +116,17 @@ impl Reading<'_> {
         }
         let (body_bytes, bytes) = match body {
             Body::Whole(bytes) => (Some(bytes.len() as u64), bytes),
-            Body::Unread(bytes) => return self.one(bytes.or(self.head.content_length), &[]),
+            Body::Unread(bytes) => return self.one(bytes.or(self.head.content_length), &[], &[]),
             // What holds for a call that nobody reads cannot be known: only amounts may go unmetered.
             Body::TooLong if self.policy.bodies.over == OverBodies::Refuse || self.is_rpc() => {
                 let denial = Denial::body_too_large(self.policy.bodies.json_bytes_max);
                 return Err(Unpriced { denial: Box::new(denial), calls: None, code: None });
             }
-            Body::TooLong => return self.one(self.head.content_length, &[]),
+            Body::TooLong => return self.one(self.head.content_length, &[], &[]),
         };
-        let pointers = &self.policy.request_pointers;
+        let (pointers, labels) = (&self.policy.request_pointers, &self.policy.request_labels);
         if self.is_rpc() {
-            match Calls::parse(&bytes, pointers) {
+            match Calls::parse(&bytes, pointers, labels) {
                 // Some servers are less strict than the protocol, and would carry out what nobody has counted.
                 Ok(calls) if calls.has_invalid() => {
                     let denial = Denial::bad_body("each member of a batch must be a JSON-RPC 2.0 request");
@@ -137,7 +137,7 @@ impl Reading<'_> {
                     });
                 }
                 // A client's answers to its server ask for nothing.
-                Ok(calls) if calls.calls().next().is_none() => return self.one(body_bytes, &[]),
+                Ok(calls) if calls.calls().next().is_none() => return self.one(body_bytes, &[], &[]),
                 Ok(calls) => return self.several(calls, body_bytes),
                 Err(RpcFault::NotJsonRpc) => {}
                 Err(fault) => {
@@ -157,7 +157,11 @@ impl Reading<'_> {
             Ok(values) => values.into_iter().map(amount).collect(),
             Err(_) => vec![None; pointers.len()],
         };
-        self.one(body_bytes, &values)
+        let labels = match labels.is_empty() {
+            true => Vec::new(),
+            false => json::texts(&bytes, labels).unwrap_or_default(),
+        };
+        self.one(body_bytes, &values, &labels)
     }
 
     fn is_rpc(&self) -> bool {
@@ -165,7 +169,12 @@ impl Reading<'_> {
     }
 
     /// A request that is one thing.
-    fn one(&self, body_bytes: Option<u64>, values: &[Option<u64>]) -> Result<Asked, Unpriced> {
+    fn one(
+        &self,
+        body_bytes: Option<u64>,
+        values: &[Option<u64>],
+        labels: &[Option<Box<str>>],
+    ) -> Result<Asked, Unpriced> {
         let route = &self.route_of_call(None);
         let auth = route.auth;
         if route.is_plain() {
@@ -175,7 +184,7 @@ impl Reading<'_> {
         let rows = [values];
         let rows = if values.is_empty() { &rows[..0] } else { &rows[..] };
         let unpriced = |denial| Unpriced { denial, calls: None, code: None };
-        let (line, unreadable) = self.line(route, body_bytes, rows).map_err(unpriced)?;
+        let (line, unreadable) = self.line(route, body_bytes, rows, &[labels]).map_err(unpriced)?;
         Ok(Asked { bill: Bill { lines: vec![line], body_bytes }, calls: None, auth, unreadable })
     }
 
@@ -185,6 +194,11 @@ impl Reading<'_> {
         let mut auth = Auth::None;
         let amounts: Vec<Vec<Option<u64>>> =
             calls.calls().map(|call| call.amounts.iter().copied().map(amount).collect()).collect();
+        let labels: Vec<Vec<Option<Box<str>>>> = match self.policy.request_labels.is_empty() {
+            true => Vec::new(),
+            false => calls.calls().map(|call| call.texts.clone()).collect(),
+        };
+        let labels: Vec<&[Option<Box<str>>]> = labels.iter().map(Vec::as_slice).collect();
         for (position, call) in calls.calls().enumerate() {
             let name = CallName { method: &call.method, tool: call.tool.as_deref() };
             let route = self.route_of_call(Some(name));
@@ -202,7 +216,9 @@ impl Reading<'_> {
         for (route, taking) in routes {
             let rows: Vec<&[Option<u64>]> =
                 taking.iter().filter_map(|at| amounts.get(*at)).map(Vec::as_slice).collect();
-            let (mut line, missing) = match self.line(&route, body_bytes, &rows) {
+            let labels: Vec<&[Option<Box<str>>]> =
+                taking.iter().filter_map(|at| labels.get(*at)).copied().collect();
+            let (mut line, missing) = match self.line(&route, body_bytes, &rows, &labels) {
                 Ok(line) => line,
                 Err(denial) => return Err(Unpriced { denial, calls: Some(calls), code: None }),
             };
@@ -218,6 +234,7 @@ impl Reading<'_> {
         route: &Arc<CompiledRoute>,
         body_bytes: Option<u64>,
         values: &[&[Option<u64>]],
+        labels: &[&[Option<Box<str>>]],
     ) -> Result<(Line, usize), Box<Denial>> {
         let header = |name: &str| self.head.only_header(name);
         let (unread, unpriced) = (Cell::new(0), Cell::new(None));
@@ -226,6 +243,8 @@ impl Reading<'_> {
             body_bytes,
             pointers: &self.policy.request_pointers,
             values,
+            label_pointers: &self.policy.request_labels,
+            labels,
             unread: &unread,
             unpriced: &unpriced,
         };

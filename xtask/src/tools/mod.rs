@@ -9,4 +9,5 @@ pub mod node;
 pub mod postgres;
 pub mod python;
 pub mod rust_target;
+pub mod schemathesis;
 pub mod wasm_bindgen;

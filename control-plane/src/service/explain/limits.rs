@@ -5,6 +5,7 @@ use tollgate_policy::decision::{Bill, Line, Now};
 use tollgate_policy::document::{Enforcement, Scope};
 use tollgate_policy::lease::{AccountKind, Record, SessionId, Standing};
 use tollgate_policy::limit::LimitKind;
+use tollgate_policy::subscription::{Entitlements, Grant};
 use tollgate_policy::window::Window;
 
 use super::super::InForce;
@@ -33,6 +34,8 @@ pub struct LimitUse {
 /// How all limits of a subject stand.
 pub(super) struct Stood {
     limits: Vec<LimitStood>,
+    /// As edges are told of them.
+    grants: Vec<Grant>,
 }
 
 struct LimitStood {
@@ -63,7 +66,8 @@ impl Stood {
                 limit,
             }
         };
-        Self { limits: limits.into_iter().map(stood).collect() }
+        let grants = entitled.told_grants(in_force, now.wall_ms);
+        Self { limits: limits.into_iter().map(stood).collect(), grants }
     }
 
     /// An edge's record, were it the only one: of each limit it may use what is not used and does not rest.
@@ -71,7 +75,8 @@ impl Stood {
         let mut record = Record::new(subject, session, now.mono_ms);
         record.known = true;
         record.revision = u64::try_from(row.subscription_revision).unwrap_or_default();
-        record.entitlements = serde_json::to_vec(&row.entitlements()).unwrap_or_default();
+        let entitlements = Entitlements { grants: self.grants.clone(), ..row.entitlements() };
+        record.entitlements = serde_json::to_vec(&entitlements).unwrap_or_default();
         for LimitStood { limit, window, standing, resting } in &self.limits {
             let Some(kind) = AccountKind::of(&limit.kind).filter(|_| limit.units != UNLIMITED) else {
                 continue;

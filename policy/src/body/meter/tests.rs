@@ -15,11 +15,11 @@ fn read<'c>(
     bytes_max: usize,
     chunks: impl IntoIterator<Item = &'c [u8]>,
 ) -> Vec<Result<u64, Unread>> {
-    let mut reader = ResponseReader::new(Some(content_type.as_bytes()), &pointers(), bytes_max);
+    let mut reader = ResponseReader::new(Some(content_type.as_bytes()), &pointers(), &[], bytes_max);
     for chunk in chunks {
         reader.feed(chunk);
     }
-    reader.finish()
+    reader.finish().amounts
 }
 
 /// Shows the amounts in each body, of at most 20 bytes (or lines, or events of so many).
@@ -152,35 +152,35 @@ fn nothing_else_is_read() {
         "" -> [Err(NotJson), Err(NotJson)]
     "#]],
     );
-    let mut reader = ResponseReader::new(None, &pointers(), 20);
+    let mut reader = ResponseReader::new(None, &pointers(), &[], 20);
     assert!(!reader.wants_more());
     reader.feed(b"{\"n\":1}");
-    assert_eq!(reader.finish(), [Err(Unread::NotJson); 2]);
+    assert_eq!(reader.finish().amounts, [Err(Unread::NotJson); 2]);
 }
 
 #[test]
 fn a_body_that_can_tell_no_more_is_not_asked_for() {
     let json = Some(&b"application/json"[..]);
-    assert!(!ResponseReader::new(json, &[], 20).wants_more());
-    assert_eq!(ResponseReader::new(json, &[], 20).finish(), []);
-    let mut reader = ResponseReader::new(json, &pointers(), 20);
+    assert!(!ResponseReader::new(json, &[], &[], 20).wants_more());
+    assert_eq!(ResponseReader::new(json, &[], &[], 20).finish().amounts, []);
+    let mut reader = ResponseReader::new(json, &pointers(), &[], 20);
     reader.feed(&[b' '; 20]);
     assert!(reader.wants_more());
     reader.feed(b" ");
     assert!(!reader.wants_more());
     reader.feed(&[b' '; 20]);
-    assert_eq!(reader.finish(), [Err(Unread::TooLong); 2]);
+    assert_eq!(reader.finish().amounts, [Err(Unread::TooLong); 2]);
 }
 
 #[test]
 fn a_stream_without_end_is_read_within_the_bound() {
     for content_type in ["application/json", "text/event-stream", "application/jsonl"] {
-        let mut reader = ResponseReader::new(Some(content_type.as_bytes()), &pointers(), 1_000);
+        let mut reader = ResponseReader::new(Some(content_type.as_bytes()), &pointers(), &[], 1_000);
         let chunk = [b"data: ", &b"x".repeat(4_090)[..]].concat();
         let cost = work::of(|| (0..2_560).for_each(|_| reader.feed(&chunk)));
         // 10 MiB, of which no more than the bound is copied.
         assert!(cost <= 2_560 * chunk.len() + 2_000, "{content_type}: {cost}");
-        assert_eq!(reader.finish(), [Err(Unread::TooLong); 2], "{content_type}");
+        assert_eq!(reader.finish().amounts, [Err(Unread::TooLong); 2], "{content_type}");
     }
 }
 
@@ -206,9 +206,51 @@ proptest! {
         body in prop::collection::vec(any::<u8>(), 0..64),
     ) {
         for content_type in [&content_type[..], b"application/json", b"text/event-stream", b"application/jsonl"] {
-            let mut reader = ResponseReader::new(Some(content_type), &pointers(), 40);
+            let mut reader = ResponseReader::new(Some(content_type), &pointers(), &[], 40);
             body.chunks(5).for_each(|chunk| reader.feed(chunk));
-            prop_assert_eq!(reader.finish().len(), 2);
+            prop_assert_eq!(reader.finish().amounts.len(), 2);
         }
     }
+}
+
+/// The texts at `/model` and `/usage/tier` of a body, whatever chunks it comes in.
+fn check_texts(content_type: &str, body: &str, expected: [Option<&str>; 2]) {
+    let texts = ["/model", "/usage/tier"].map(|text| Pointer::parse(text).unwrap());
+    for size in [1, 3, 7, 1_000] {
+        let mut reader = ResponseReader::new(Some(content_type.as_bytes()), &pointers(), &texts, 1_000);
+        body.as_bytes().chunks(size).for_each(|chunk| reader.feed(chunk));
+        let told = reader.finish();
+        assert_eq!(told.amounts.len(), pointers().len());
+        let texts: Vec<Option<&str>> = told.texts.iter().map(Option::as_deref).collect();
+        assert_eq!(texts, expected, "{body:?} in chunks of {size}");
+    }
+}
+
+#[test]
+fn texts_are_read_beside_amounts() {
+    let json = "application/json";
+    check_texts(json, r#"{"model": "m\u00e9", "usage": {"tier": "a"}}"#, [Some("mé"), Some("a")]);
+    check_texts(json, r#"{"model": 12.50, "usage": {"tier": true}}"#, [Some("12.50"), Some("true")]);
+    check_texts(json, r#"{"model": null, "usage": {"tier": {}}}"#, [None, None]);
+    check_texts(json, r#"{"model": "a", "model": "b"}"#, [Some("b"), None]);
+    check_texts(
+        json,
+        r#"[{"model": "a"}, {}, {"model": "a", "usage": {"tier": "x"}}]"#,
+        [Some("a"), Some("x")],
+    );
+    check_texts(json, r#"[{"model": "a"}, {"model": "b"}, {"model": "b"}]"#, [None, None]);
+    check_texts(json, r#"{"model": "a""#, [None, None]);
+    check_texts("text/plain", r#"{"model": "a"}"#, [None, None]);
+    let events = "data: {\"model\":\"a\"}\n\ndata: {\"model\":\"b\",\"usage\":{\"tier\":\"t\"}}\n\ndata: {\"model\":null}\n\ndata: [DONE]\n\n";
+    check_texts("text/event-stream", events, [Some("b"), Some("t")]);
+    check_texts("application/x-ndjson", "{\"model\":\"a\"}\n{\"model\":\"b\"}\n", [Some("b"), None]);
+}
+
+#[test]
+fn of_a_text_no_more_is_kept_than_tells_that_it_is_long() {
+    let texts = [Pointer::parse("/model").unwrap()];
+    let mut reader = ResponseReader::new(Some(b"application/json"), &[], &texts, 100_000);
+    reader.feed(format!(r#"{{"model": "{}"}}"#, "é".repeat(10_000)).as_bytes());
+    let told = reader.finish().texts;
+    assert_eq!(told[0].as_ref().map(|text| text.len()), Some(super::super::json::TEXT_BYTES_MAX));
 }

@@ -26,11 +26,11 @@ fn check(bodies: &[&str], expected: Expect) {
     let mut lines = String::new();
     for body in bodies {
         lines += &format!("{body}\n");
-        match Calls::parse(body.as_bytes(), &pointers()) {
+        match Calls::parse(body.as_bytes(), &pointers(), &[]) {
             Ok(calls) => {
                 for member in &calls.members {
                     lines += &match member {
-                        Member::Call(Call { id, method, tool, amounts }) => {
+                        Member::Call(Call { id, method, tool, amounts, .. }) => {
                             let id = id.as_ref().map_or("-", Id::as_str);
                             format!("    {id} {method:?} {} {amounts:?}\n", tool.as_deref().unwrap_or("-"))
                         }
@@ -161,7 +161,7 @@ fn an_id_is_echoed_as_it_came_or_the_request_is_invalid() {
     "#]],
     );
     let body = b"{\"jsonrpc\":\"2.0\",\"method\":\"m\",\"id\":\"\xff\"}";
-    assert_eq!(Calls::parse(body, &[]).unwrap().members, [Member::Invalid(None)]);
+    assert_eq!(Calls::parse(body, &[], &[]).unwrap().members, [Member::Invalid(None)]);
 }
 
 #[test]
@@ -310,7 +310,7 @@ fn a_batch_is_answered_call_by_call() {
 #[test]
 fn a_batch_has_a_bound_that_nothing_hides() {
     let call = r#"{"jsonrpc":"2.0","method":"m","id":1}"#;
-    let parse = |members: Vec<&str>| Calls::parse(format!("[{}]", members.join(",")).as_bytes(), &[]);
+    let parse = |members: Vec<&str>| Calls::parse(format!("[{}]", members.join(",")).as_bytes(), &[], &[]);
     assert_eq!(parse(vec![call; CALLS_MAX]).unwrap().calls().count(), CALLS_MAX);
     assert_eq!(parse(vec![call; CALLS_MAX + 1]), Err(RpcFault::TooManyCalls));
     assert_eq!(parse(vec![call; 10_000]), Err(RpcFault::TooManyCalls));
@@ -332,7 +332,7 @@ fn work_grows_with_the_body_and_no_faster() {
         let call = r#"{"jsonrpc":"2.0","method":"tools/call","params":{"name":"a","NAME":"b","name":"c"},"id":"\u0031"},"#;
         format!("[{}1]", call.repeat(count))
     };
-    let cost = |body: &str| work::of(|| drop(Calls::parse(body.as_bytes(), &pointers())));
+    let cost = |body: &str| work::of(|| drop(Calls::parse(body.as_bytes(), &pointers(), &[])));
     let (small, large) = (body(400), body(4_000));
     let (cost_small, cost_large) = (cost(&small), cost(&large));
     assert!(cost_small <= 4 * small.len(), "{cost_small} for {} bytes", small.len());

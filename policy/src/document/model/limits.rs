@@ -61,6 +61,43 @@ pub struct EarlierTier {
     pub prices: Vec<Price>,
 }
 
+/// One version of a tier: what those have who subscribed to it at a time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TierVersion<'a> {
+    /// Names of its features.
+    pub features: &'a [String],
+    /// Its limits.
+    pub limits: &'a [Limit],
+    /// What it costs.
+    pub prices: &'a [Price],
+}
+
+impl EarlierTier {
+    /// What it says.
+    pub fn version(&self) -> TierVersion<'_> {
+        TierVersion { features: &self.features, limits: &self.limits, prices: &self.prices }
+    }
+}
+
+impl Tier {
+    /// What it says for those who subscribe now.
+    pub fn newest(&self) -> TierVersion<'_> {
+        TierVersion { features: &self.features, limits: &self.limits, prices: &self.prices }
+    }
+
+    /// What it says for those who subscribed to it at `since_ms` (Unix ms).
+    pub fn version_since(&self, since_ms: i64) -> TierVersion<'_> {
+        let earlier = self.earlier.iter().find(|before| since_ms < before.subscribed_before_ms);
+        earlier.map_or_else(|| self.newest(), EarlierTier::version)
+    }
+
+    /// The limits and features of each of its versions, the oldest first and the newest last.
+    pub fn versions(&self) -> impl Iterator<Item = (&[Limit], &[String])> {
+        let earlier = self.earlier.iter().map(|before| (&*before.limits, &*before.features));
+        earlier.chain([(&*self.limits, &*self.features)])
+    }
+}
+
 /// Whether a tier is offered to subjects. By default it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]

@@ -65,13 +65,24 @@ bodies: {json_bytes_max: 262144, over: unmetered}
 route_by_tier: true
 issuers:
 - {issuer: https://issuer.example, keys: {file: issuer.jwks.json}, claims: {organization: org}}
-meters: {api_calls: {}, documents: {}, storage_bytes: {}, tokens: {}}
+meters: {api_calls: {}, documents: {}, storage_bytes: {}, tokens: {by: [provider, model]}}
+billing: {currency: XOF, grace_days: 3}
 tiers:
   anon: {}
   pro:
+    prices:
+    - {title: {en: Pro, fr: Pro}, flat: 7000, per: month}
+    - {meter: documents, included: 100, unit: {amount: 5}}
+    - {meter: storage_bytes, package: {amount: 100, units: 1073741824}}
+    - {meter: tokens, labels: {provider: local}, graduated: [{up_to: 1000000, amount: 2, units: 1000}, {amount: 1, units: 1000}]}
+    - {meter: api_calls, overage_of: daily, volume: [{up_to: 1000, amount: 2}, {amount: 1}]}
+    - meter: tokens
+      costs: [{labels: {provider: anthropic, model: "claude-3-haiku*"}, amount: 25, units: 1000000}, {amount: 1, units: 1000}]
+      fee_basis_points: 2000
     features: [search]
     limits:
     - {meter: api_calls, quota: 10000, per: month, soft: true, zone: Europe/Berlin}
+    - {name: daily, meter: api_calls, quota: 500, per: day, soft: true}
     - {meter: api_calls, rate: 60, per: 60s, enforcement: shadow, on_control_plane_loss: open}
     - {meter: api_calls, rate: 10, per: 1s, burst: 20}
     - {meter: documents, capacity: 1000, status: 413}
@@ -211,7 +222,7 @@ fn unknown_members_are_refused_everywhere() {
     check(
         &changed("version: 1", "version: 1\nextra: 1"),
         expect![
-            "line 3: extra: remove `extra`, or write one of version, enforcement, issuers, anonymous, bodies, route_by_tier, meters, tiers, default_tier, routes, default_route, on_control_plane_loss, denials [column 1]"
+            "line 3: extra: remove `extra`, or write one of version, enforcement, issuers, anonymous, bodies, route_by_tier, meters, tiers, default_tier, billing, routes, default_route, on_control_plane_loss, denials [column 1]"
         ],
     );
     check(
@@ -314,7 +325,7 @@ fn a_value_of_another_type_is_refused_with_its_place() {
     check(
         &changed("  free: &free\n    limits:", "  free: &free\n    limits: []\n    rest:"),
         expect![
-            "line 14: tiers.free.rest: remove `rest`, or write one of description, features, limits [column 5]"
+            "line 14: tiers.free.rest: remove `rest`, or write one of description, title, visible, order, trial_days, prices, earlier, features, limits [column 5]"
         ],
     );
     check(
@@ -365,7 +376,7 @@ fn numbers_may_be_a_word_or_a_mapping() {
     check(
         &changed("{ api_calls: 10 }", "{ api_calls: { unit: 10 } }"),
         expect![
-            "line 28: routes[1].charges.api_calls.unit: remove `unit`, or write one of units, body_bytes, request_header, response_header, request_json, response_json, release, on, default, estimate, per, id [column 29]"
+            "line 28: routes[1].charges.api_calls.unit: remove `unit`, or write one of units, body_bytes, request_header, response_header, request_json, response_json, release, on, default, estimate, per, id, labels [column 29]"
         ],
     );
     check(
@@ -443,7 +454,7 @@ fn text_that_grows_when_read_is_refused() {
     check(
         &text,
         expect![
-            "line 1: remove `a0`, or write one of version, enforcement, issuers, anonymous, bodies, route_by_tier, meters, tiers, default_tier, routes, default_route, on_control_plane_loss, denials [column 1]"
+            "line 1: remove `a0`, or write one of version, enforcement, issuers, anonymous, bodies, route_by_tier, meters, tiers, default_tier, billing, routes, default_route, on_control_plane_loss, denials [column 1]"
         ],
     );
     let inner = text.lines().map(|line| format!("        {line}\n")).collect::<String>();

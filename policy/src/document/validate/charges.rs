@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::{Faults, UNITS_MAX};
 use crate::charge::{self, IdSource};
 use crate::document::fault::member;
-use crate::document::model::{Charge, EstimateRule, PolicyDocument, RouteRules, Scope};
+use crate::document::model::{Charge, EstimateRule, PolicyDocument, RouteRules, Scope, Tier};
+use crate::label;
 use crate::route::Template;
 
 /// What charges can refer to.
@@ -21,7 +22,8 @@ pub(super) struct Known<'a> {
 
 impl<'a> Known<'a> {
     pub(super) fn of(document: &'a PolicyDocument) -> Self {
-        let limits = || document.tiers.values().flat_map(|tier| &tier.limits);
+        let versions = || document.tiers.values().flat_map(Tier::versions);
+        let limits = || versions().flat_map(|(limits, _)| limits);
         let of = |capacity: bool| {
             let limits = limits().filter(move |limit| limit.capacity.is_some() == capacity);
             limits.filter_map(|limit| limit.meter.as_deref()).collect()
@@ -45,6 +47,7 @@ impl<'a> Known<'a> {
                 faults.add(path.clone(), format!("name one of the meters, or define {meter} under `meters`"));
             }
             units(charge, &path, faults);
+            self.labels(meter, charge, &member(&path, "labels"), faults);
             match charge::meaning_of(charge, 0) {
                 Err(found) => {
                     for (field, message) in found {
@@ -59,6 +62,25 @@ impl<'a> Known<'a> {
                     if let Some(id) = &compiled.id {
                         self.id(id, meter, template, &inside(&path, "id"), faults);
                     }
+                }
+            }
+        }
+    }
+
+    fn labels(&self, meter: &str, charge: &Charge, path: &str, faults: &mut Faults) {
+        let Charge::Rules(rules) = charge else { return };
+        for (name, rule) in &rules.labels {
+            let path = member(path, name);
+            if name == label::ROUTE {
+                faults.add(
+                    path,
+                    "leave it out: `route` is the name of the route, wherever the meter names it in `by`",
+                );
+            } else if self.document.meters.get(meter).is_some_and(|meter| !meter.by.contains(name)) {
+                faults.add(path, format!("add {name} to `by` of the meter {meter}, or leave the label out"));
+            } else if let Err(found) = label::meaning_of(rule) {
+                for (field, message) in found {
+                    faults.add(field.map_or_else(|| path.clone(), |field| inside(&path, field)), message);
                 }
             }
         }

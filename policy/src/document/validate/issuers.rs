@@ -52,6 +52,21 @@ fn issuer_alone(issuer: &Issuer, path: &str, faults: &mut Faults) {
             claim_name(claim, &member(&claims, field), faults);
         }
     }
+    if let Some(admin) = &names.organization_admin {
+        let path = member(&claims, "organization_admin");
+        claim_name(&admin.claim, &member(&path, "claim"), faults);
+        let values = member(&path, "values");
+        faults.check_count(&values, "values", admin.values.len(), ISSUER_LIST_MAX);
+        for (index, value) in admin.values.iter().enumerate() {
+            faults.check_text(&item(&values, index), value);
+        }
+        if admin.values.is_empty() {
+            faults.add(values, "name the values of which one makes an administrator");
+        }
+        if names.organization.is_none() {
+            faults.add(path, "say with `organization` which claim names the organisation");
+        }
+    }
     keys(&issuer.keys, &member(path, "keys"), faults);
 }
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::compile::DEFAULT_ROUTE_NAME;
 use crate::document::fault::{item, member};
-use crate::document::model::{Auth, Limit, PolicyDocument, Route, RouteRules};
+use crate::document::model::{Auth, Limit, PolicyDocument, Route, RouteRules, Tier};
 use crate::route::{Template, host_fault, pattern_fault};
 use crate::status::status_range;
 
@@ -135,8 +135,12 @@ struct TierLimits<'a> {
 
 impl<'a> Known<'a> {
     fn of(document: &'a PolicyDocument) -> Self {
-        let features = document.tiers.values().flat_map(|tier| &tier.features).map(String::as_str).collect();
-        let tiers = document.tiers.iter().map(|(name, tier)| TierLimits::of(name, &tier.limits)).collect();
+        let versions = || document.tiers.values().flat_map(Tier::versions);
+        let features = versions().flat_map(|(_, features)| features).map(String::as_str).collect();
+        let of = |(name, tier): (&'a String, &'a Tier)| {
+            tier.versions().map(|(limits, _)| TierLimits::of(name, limits)).collect::<Vec<_>>()
+        };
+        let tiers = document.tiers.iter().flat_map(of).collect();
         Self { document, charges: charges::Known::of(document), features, tiers }
     }
 

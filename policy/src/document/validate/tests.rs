@@ -5,6 +5,7 @@ mod bounds;
 mod charges;
 mod issuers;
 mod limits;
+mod prices;
 mod routes;
 mod tiers;
 

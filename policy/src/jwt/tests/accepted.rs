@@ -48,6 +48,7 @@ fn the_caller_is_what_the_claims_say() {
             expires_at_ms: (NOW_S + 600 + 30) * 1_000,
             not_before_ms: Some((NOW_S - 30) * 1_000),
             issuer: 0,
+            is_organization_admin: false,
         })
     );
 }

@@ -26,6 +26,7 @@ fn terms(units: u64) -> Terms {
             term("flight", TermKind::Concurrency),
             term("rooms", TermKind::Capacity),
         ],
+        grants: Vec::new(),
     }
 }
 

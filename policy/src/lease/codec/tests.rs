@@ -49,11 +49,8 @@ fn thing() -> impl Strategy<Value = ThingEvent> {
 }
 
 fn usage() -> impl Strategy<Value = Usage> {
-    (".{0,8}", any::<(i64, u64, u64)>()).prop_map(|(meter, (hour_ms, taken, freed))| Usage {
-        meter: meter.into(),
-        hour_ms,
-        taken,
-        freed,
+    (".{0,8}", ".{0,60}", any::<(i64, u64, u64)>()).prop_map(|(meter, labels, (hour_ms, taken, freed))| {
+        Usage { meter: meter.into(), hour_ms, labels: labels.into(), taken, freed }
     })
 }
 

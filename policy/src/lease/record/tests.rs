@@ -24,9 +24,9 @@ fn check_usage(steps: &str, expected: Expect) {
         let words: Vec<&str> = step[1..].split(' ').collect();
         let (units, moment_ms) = (words[1].parse().unwrap(), words[2].parse().unwrap());
         if step.starts_with('+') {
-            record.count(words[0], units, moment_ms);
+            record.count(words[0], "", units, moment_ms);
         } else {
-            record.uncount(words[0], units, moment_ms);
+            record.uncount(words[0], "", units, moment_ms);
         }
     }
     expected.assert_eq(&show_usage(&record));
@@ -66,7 +66,7 @@ fn check_forget(now_ms: i64, change: impl Fn(&mut Record), expected: Expect) {
     let mut record = new();
     record.accounts.push(account("day", HOUR_MS, [5, 1, 3, 1]));
     record.accounts.push(account("rate", i64::MAX, [5, 5, 3, 0]));
-    record.count("calls", 3, 0);
+    record.count("calls", "", 3, 0);
     let told = record.report(|_| 0);
     assert!(record.is_told(&told));
     change(&mut record);
@@ -87,9 +87,12 @@ fn only_what_is_over_and_told_is_forgotten() {
     check_forget(over_ms, |r| r.accounts[0].freed += 1, expect!["untold: day rate; "]);
     check_forget(over_ms, |r| r.accounts[0].returned += 1, expect!["untold: day rate; "]);
     check_forget(over_ms, |r| r.accounts[1].returned += 1, expect!["untold: rate; "]);
-    check_forget(over_ms, |r| r.count("calls", 1, 0), expect!["untold: rate; calls 0h 4-0"]);
-    check_forget(over_ms, |r| r.uncount("calls", 1, 0), expect!["untold: rate; calls 0h 3-1"]);
-    check_forget(over_ms, |r| r.count("tokens", 1, 0), expect!["untold: rate; tokens 0h 1-0"]);
+    check_forget(over_ms, |r| r.count("calls", "", 1, 0), expect!["untold: rate; calls 0h 4-0"]);
+    let uncount = |record: &mut Record| {
+        record.uncount("calls", "", 1, 0);
+    };
+    check_forget(over_ms, uncount, expect!["untold: rate; calls 0h 3-1"]);
+    check_forget(over_ms, |r| r.count("tokens", "", 1, 0), expect!["untold: rate; tokens 0h 1-0"]);
 }
 
 #[test]
@@ -98,7 +101,7 @@ fn a_record_is_idle_when_nothing_is_held_rests_or_is_counted() {
         let mut record = new();
         record.accounts.push(account);
         assert_eq!(record.is_idle(mono_ms), expected, "{record:?}");
-        record.count("calls", 1, 0);
+        record.count("calls", "", 1, 0);
         assert!(!record.is_idle(mono_ms));
     };
     check(account("day", 9, [5, 2, 3, 0]), 0, true);
@@ -256,4 +259,60 @@ fn a_session_is_shown_as_32_hex_digits() {
     id[0] = 0xAB;
     id[15] = 1;
     assert_eq!(SessionId(id).to_string(), "ab000000000000000000000000000001");
+}
+
+fn show_labels(record: &Record) -> String {
+    let show = |u: &Usage| format!("{}[{}] {}-{}", u.meter, u.labels, u.taken, u.freed);
+    record.usage.iter().map(show).collect::<Vec<_>>().join("; ")
+}
+
+#[test]
+fn usage_is_told_apart_by_its_labels() {
+    let mut record = new();
+    record.count("tokens", "model=a", 5, 0);
+    record.count("tokens", "model=b", 7, 1);
+    record.count("tokens", "model=a", 1, 2);
+    record.count("tokens", "", 3, 3);
+    assert_eq!(record.uncount("tokens", "model=b", 2, 4), 2);
+    assert_eq!(record.uncount("tokens", "model=c", 2, 4), 0);
+    expect!["tokens[model=a] 6-0; tokens[model=b] 7-2; tokens[] 3-0"].assert_eq(&show_labels(&record));
+    let told: Vec<String> = record.report(|_| 0).usage.into_iter().map(|usage| usage.labels).collect();
+    assert_eq!(told, ["model=a", "model=b", ""]);
+}
+
+#[test]
+fn what_has_too_many_labels_is_counted_together_and_taken_back_from_there() {
+    let mut record = new();
+    for number in 0..LABEL_TEXTS_MAX + 10 {
+        record.count("tokens", &format!("model={number}&route=r"), 2, 0);
+    }
+    assert_eq!(record.usage.len(), LABEL_TEXTS_MAX + 1);
+    let others =
+        |record: &Record| record.usage.last().map(|u| (u.labels.to_string(), u.taken, u.freed)).unwrap();
+    assert_eq!(others(&record), ("model=*&route=*".to_owned(), 20, 0));
+    assert_eq!(record.uncount("tokens", "model=40&route=r", 2, 0), 2);
+    assert_eq!(others(&record).2, 2);
+    // Another meter, and another hour, have a room of their own.
+    record.count("calls", "model=x", 1, 0);
+    record.count("tokens", "model=40&route=r", 1, HOUR_MS);
+    expect!["calls[model=x] 1-0; tokens[model=40&route=r] 1-0"]
+        .assert_eq(&show_labels(&Record { usage: record.usage.split_off(LABEL_TEXTS_MAX + 1), ..new() }));
+}
+
+#[test]
+fn labels_that_callers_choose_fill_no_bucket() {
+    let mut record = new();
+    for number in 0..40_i64 {
+        for meter in ["a", "b", "c", "d", "e"] {
+            for text in 0..40 {
+                let labels = format!("model={number}-{text}-{}", "x".repeat(230));
+                record.count(meter, &labels, 1, number * HOUR_MS);
+            }
+        }
+    }
+    let texts: usize = record.usage.iter().map(|usage| usage.labels.len()).sum();
+    // What is counted together has an entry of its own for each meter and hour, as what has no labels has.
+    assert!(texts <= LABELLED_BYTES_MAX + 40 * 5 * "model=*".len(), "{texts}");
+    let counted: u64 = record.usage.iter().map(|usage| usage.taken).sum();
+    assert_eq!(counted, 40 * 5 * 40, "nothing is lost");
 }

@@ -151,6 +151,7 @@ pub struct Edge {
 }
 
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "few of them, in tests")]
 enum Message {
     Ask(Ask),
     Answer { ask: Ask, closed: bool, answer: Option<SubjectAnswer>, version: usize },
@@ -319,7 +320,7 @@ impl World {
                 Kind::Capacity => TermKind::Capacity,
             },
         };
-        Terms { limits: self.rules().iter().map(term).collect() }
+        Terms { limits: self.rules().iter().map(term).collect(), grants: Vec::new() }
     }
 
     /// A new version of the policy at the control plane; edges learn of it from answers.
@@ -422,7 +423,7 @@ impl World {
             }
         }
         if counts_usage {
-            record.count(METER, 1, wall_ms);
+            record.count(METER, "", 1, wall_ms);
             self.usage_truth.entry((session, hour(wall_ms))).or_default().0 += 1;
         }
         let started_ms = self.now_ms;
@@ -484,7 +485,7 @@ impl World {
         if self.counts_usage && is_refunded {
             let freed = |r: &Record| r.usage.iter().map(|u| u.freed).sum::<u64>();
             let before = freed(record);
-            record.uncount(METER, 1, request.counted_at_ms);
+            record.uncount(METER, "", 1, request.counted_at_ms);
             let hour = hour(request.counted_at_ms);
             self.usage_truth.get_mut(&(request.session, hour)).unwrap().1 += freed(record) - before;
         }
@@ -521,7 +522,7 @@ impl World {
             assert_eq!((&account.rest, account.level.owed), (&now.rest, now.level.owed));
         }
         if self.counts_usage {
-            record.uncount(METER, 1, request.counted_at_ms);
+            record.uncount(METER, "", 1, request.counted_at_ms);
             self.usage_truth.get_mut(&(request.session, hour(request.counted_at_ms))).unwrap().1 += 1;
         }
     }

@@ -46,13 +46,13 @@ proptest! {
     #[test]
     fn answers_are_json_with_the_ids_of_the_calls(members in prop::collection::vec(members(), 1..6), message in any::<String>()) {
         let body = format!("[{}]", members.join(","));
-        let Ok(calls) = Calls::parse(body.as_bytes(), &[]) else { return Ok(()) };
+        let Ok(calls) = Calls::parse(body.as_bytes(), &[], &[]) else { return Ok(()) };
         prop_assert!(calls.batch);
         let error = || RpcError { code: 1, message: message.clone(), data: None };
         let answer = error_responses(&calls, |_| error());
         let mut expected = Vec::new();
         for (member, text) in calls.members.iter().zip(&members) {
-            match Calls::parse(text.as_bytes(), &[]) {
+            match Calls::parse(text.as_bytes(), &[], &[]) {
                 Ok(alone) => prop_assert_eq!(&alone.members[..], std::slice::from_ref(member)),
                 Err(_) => prop_assert!(!matches!(member, Member::Call(_))),
             }
@@ -82,6 +82,6 @@ proptest! {
 
     #[test]
     fn no_bytes_make_it_panic(body in prop::collection::vec(any::<u8>(), 0..64)) {
-        let _ = Calls::parse(&body, &pointers());
+        let _ = Calls::parse(&body, &pointers(), &[]);
     }
 }

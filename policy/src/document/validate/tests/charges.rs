@@ -308,3 +308,78 @@ fn things_are_the_organisation_s_and_not_a_member_s() {
         ],
     );
 }
+
+fn check_labels(by: Value, labels: Value, expected: Expect) {
+    let charges = json!({"tokens": {"units": 1, "labels": labels}, "api_calls": 1});
+    check(json!({"meters": {"tokens": {"by": by}}, "routes": [{"path": "/", "charges": charges}]}), expected);
+}
+
+#[test]
+fn labels_are_those_that_the_meter_names() {
+    check_labels(json!(["route", "model"]), json!({"model": {"response_json": "/model"}}), expect![""]);
+    check_labels(json!(["model"]), json!({"model": "gpt"}), expect![""]);
+    check_labels(
+        json!([]),
+        json!({"model": "gpt"}),
+        expect![
+            "routes[0].charges.tokens.labels.model: add model to `by` of the meter tokens, or leave the label out"
+        ],
+    );
+    check_labels(
+        json!(["route"]),
+        json!({"route": "x"}),
+        expect![
+            "routes[0].charges.tokens.labels.route: leave it out: `route` is the name of the route, wherever the meter names it in `by`"
+        ],
+    );
+    check_labels(
+        json!(["model"]),
+        json!({"model": ""}),
+        expect!["routes[0].charges.tokens.labels.model: write 1 to 128 bytes of text"],
+    );
+    check_labels(
+        json!(["model"]),
+        json!({"model": {}}),
+        expect![
+            "routes[0].charges.tokens.labels.model: give one of `request_header`, `response_header`, `request_json` and `response_json`, or a text instead of this mapping"
+        ],
+    );
+    check_labels(
+        json!(["model"]),
+        json!({"model": {"request_header": "x-m", "request_json": "/m"}}),
+        expect![
+            "routes[0].charges.tokens.labels.model: give one of `request_header`, `response_header`, `request_json` and `response_json`, or a text instead of this mapping"
+        ],
+    );
+    check_labels(
+        json!(["model"]),
+        json!({"model": {"request_header": "X-M"}}),
+        expect![
+            "routes[0].charges.tokens.labels.model.request_header: write the name of a header in small letters, such as x-api-version, at most 64 bytes"
+        ],
+    );
+    check_labels(
+        json!(["model"]),
+        json!({"model": {"response_json": "m"}}),
+        expect![
+            "routes[0].charges.tokens.labels.model.response_json: start the pointer with a slash, such as /usage/total_tokens"
+        ],
+    );
+    check_labels(
+        json!(["Model", "model", "model"]),
+        json!({}),
+        expect![[r#"
+        meters.tokens.by[0]: name the label with a small letter and then small letters, digits, `_`, `.` and `-`, at most 64 in all
+        meters.tokens.by[2]: remove this label: model is in the list already"#]],
+    );
+    check_labels(
+        json!(["a", "b", "c", "d", "e", "f", "g", "h", "i"]),
+        json!({}),
+        expect!["meters.tokens.by: use at most 8 labels; there are 9"],
+    );
+    check_labels(
+        json!(["a".repeat(64), "b".repeat(64), "c"]),
+        json!({}),
+        expect!["meters.tokens.by: use names of at most 128 bytes together"],
+    );
+}

@@ -96,3 +96,74 @@ fn a_default_limit_name_fits() {
         ],
     );
 }
+
+#[test]
+fn earlier_versions_come_in_order_and_mean_the_same_limits() {
+    let earlier = |versions: Value| json!({"tiers": {"pro": {"earlier": versions}}});
+    let quota = |moment_ms: i64, per: &str| json!({"subscribed_before_ms": moment_ms, "limits": [{"meter": "api_calls", "quota": 5, "per": per}]});
+    check(earlier(json!([quota(1, "day"), quota(2, "day")])), expect![""]);
+    check(
+        earlier(json!([quota(2, "day"), quota(2, "day")])),
+        expect![
+            "tiers.pro.earlier[1].subscribed_before_ms: write Unix ms, later than those of the version before: the oldest version comes first"
+        ],
+    );
+    check(
+        earlier(
+            json!([{"subscribed_before_ms": 1, "limits": [{"meter": "nothing", "quota": 5, "per": "day"}]}]),
+        ),
+        expect![
+            "tiers.pro.earlier[0].limits[0].meter: name one of the meters, or define nothing under `meters`"
+        ],
+    );
+    check(
+        earlier(json!([{"subscribed_before_ms": 1, "limits": [
+            {"name": "api_calls.day", "meter": "tokens", "quota": 5, "per": "day"},
+        ]}])),
+        expect![
+            "tiers.pro.earlier[0].limits[0]: give api_calls.day the meter, kind, `per`, `zone` and `scope` that it has in tiers.free.limits[0], or another `name`: usage of a limit carries over when the tier changes"
+        ],
+    );
+}
+
+#[test]
+fn a_feature_that_only_an_earlier_version_has_may_be_asked_for() {
+    check(
+        json!({
+            "tiers": {"pro": {"earlier": [{"subscribed_before_ms": 1, "features": ["sso"]}]}},
+            "default_route": {"features": ["sso"]},
+        }),
+        expect![""],
+    );
+}
+
+#[test]
+fn texts_name_their_languages_by_tags() {
+    check(
+        json!({"tiers": {"pro": {"title": {"en": "Pro", "pt-BR": "Pró"}, "description": "x"}}}),
+        expect![""],
+    );
+    check(
+        json!({"tiers": {"pro": {"title": {}}}}),
+        expect![
+            "tiers.pro.title: write a text, or one for each language by its tag, such as `{en: …, fr: …}`"
+        ],
+    );
+    check(
+        json!({"tiers": {"pro": {"title": {"fr_FR": "Pro", "de": ""}}}}),
+        expect![[r#"
+        tiers.pro.title.de: write 1 to 2048 bytes of text without control characters
+        tiers.pro.title.fr_FR: write the tag of a language, such as en, fr or pt-BR"#]],
+    );
+}
+
+#[test]
+fn trials_and_grace_have_an_end() {
+    check(json!({"tiers": {"pro": {"trial_days": 366}}, "billing": {"grace_days": 366}}), expect![""]);
+    check(
+        json!({"tiers": {"pro": {"trial_days": 367}}, "billing": {"grace_days": 367}}),
+        expect![[r#"
+        tiers.pro.trial_days: use at most 366 days
+        billing.grace_days: use at most 366 days"#]],
+    );
+}

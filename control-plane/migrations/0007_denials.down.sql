@@ -1,0 +1,2 @@
+-- Lost: how often who was denied.
+DROP TABLE denials;

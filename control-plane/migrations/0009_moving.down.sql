@@ -1,0 +1,2 @@
+-- Lost: archives.
+DROP TABLE archives;
