@@ -21,6 +21,13 @@ const PAGES: &[&str] = &[
     "/v1/subscriptions?tier=pro&limit=100",
     "/v1/subscriptions?state=cancelled&limit=500",
     "/v1/audit?limit=100",
+    "/v1/analytics/subscriptions",
+    "/v1/analytics/churn",
+    "/v1/analytics/conversion",
+    "/v1/analytics/revenue",
+    "/v1/analytics/subjects",
+    "/v1/analytics/denials",
+    "/v1/analytics/limits",
 ];
 
 /// The 99th percentile of `GET /v1/me`, of different callers.

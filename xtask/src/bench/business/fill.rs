@@ -47,12 +47,21 @@ const USAGE: &str = "
 /// What the writes of the subscriptions would have left behind.
 const HISTORY: &[&str] = &[
     "INSERT INTO subscription_history (subject, seq, at_ms, subscription, tier, state)
-     SELECT subject, subscription_revision, updated_ms, subscription, subscription_tier, subscription_state
+     SELECT subject, 1, updated_ms, subscription, subscription_tier, subscription_state
      FROM subjects WHERE subscription IS NOT NULL",
     "INSERT INTO subscription_moves (day_ms, from_tier, from_state, to_tier, to_state, count)
      SELECT at_ms - at_ms % 86400000, '', '', tier, state, COUNT(*)
      FROM subscription_history GROUP BY at_ms - at_ms % 86400000, tier, state",
 ];
+
+/// What edges refused in the last 30 days: one in ten subjects, in as many hours as fit.
+const DENIALS: &str = "
+    WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < $1 * 3)
+    INSERT INTO denials (subject, hour_ms, code, limit_name, route, reporter, count)
+    SELECT 'user:bench-' || (i % ($1 / 10 + 1)), $2 - i % 720 * 3600000, 'quota-exceeded', 'calls.month', 'default',
+        printf('%032x', i / 720), 1 + i % 13
+    FROM n WHERE true
+    ON CONFLICT DO NOTHING";
 
 /// Fills the database at `url`, which has its tables and no subjects.
 pub fn fill(url: &str, subjects: u64, usage: u64) -> Result<Filled> {
@@ -73,6 +82,7 @@ async fn write(url: &str, subjects: i64, usage: i64) -> Result<Filled> {
     for statement in HISTORY {
         sqlx::query(*statement).execute(&mut connection).await.context("history")?;
     }
+    sqlx::query(DENIALS).bind(subjects).bind(hour_ms).execute(&mut connection).await.context("denials")?;
     let each = (usage / subjects.max(1)).max(2);
     let rows = each * subjects;
     let chunk = i64::try_from(CHUNK)?;

@@ -59,7 +59,7 @@ pub fn run(dir: &Path, policy: &str, time: Duration) -> Result<Told> {
     Ok(Told { per_second, acknowledged: acknowledged.len(), lost })
 }
 
-const PAYMENTS: &str = "stripe: {signing_secrets: [SECRET], livemode: false, tiers: {price_pro: pro}}\n";
+const PAYMENTS: &str = "stripe: {signing_secrets: \"SECRET\", livemode: false, prices: {price_pro: pro}}\n";
 
 /// Sends until `time` is over or `stop` says so; answers the numbers of what was acknowledged.
 fn send(port: u16, next: &AtomicUsize, time: Duration, stop: impl Fn() -> bool + Sync) -> BTreeSet<usize> {
