@@ -102,6 +102,7 @@ fn policies_in_the_documentation_compile() {
     assert!(check("docs/subscriptions.md") >= 1);
     assert_eq!(check("docs/recipes.md"), 10);
     assert_eq!(check("docs/prices.md"), 3);
+    assert_eq!(check("docs/self-service.md"), 1);
 }
 
 #[test]
