@@ -9,9 +9,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::ControlPlaneOptions;
 use super::plane::{EDGE_TOKEN, Plane};
 use super::report;
+use super::{ControlPlaneOptions, business};
 use crate::process::Scratch;
 use crate::progress::{heading, note, step};
 use crate::tools::postgres::Postgres;
@@ -33,6 +33,13 @@ pub fn run(options: &ControlPlaneOptions) -> Result<()> {
     step("Building Tollgate", build::programs)?;
     let dir = Scratch::make(workspace::target().join(format!("bench/control-plane-{}", std::process::id())))?;
     let time = Duration::from_secs(options.seconds);
+    if options.only_business {
+        let grown = business::run(dir.path(), options)?;
+        heading("Results");
+        println!("{}", targets(&grown));
+        note("nothing was written: that needs all of the benchmark");
+        return Ok(());
+    }
     let sqlite = {
         let url = format!("sqlite://{}", dir.path().join("tollgate.db").display());
         let plane = step("SQLite", || Plane::start(dir.path(), &url, POLICY))?;
@@ -59,9 +66,19 @@ pub fn run(options: &ControlPlaneOptions) -> Result<()> {
         let verdict = if best >= GRANTS_MIN { "reached" } else { "**missed**" };
         text.push_str(&format!("| grants/s on {name}, in batches ≥ 20,000 | {best:.0} | {verdict} |\n"));
     }
+    text.push_str(&targets(&business::run(dir.path(), options)?));
     heading("Results");
     println!("{text}");
     report::write("control-plane", &text)
+}
+
+/// Rows of the table of targets.
+fn targets(targets: &[business::Target]) -> String {
+    let row = |target: &business::Target| {
+        let verdict = if target.reached { "reached" } else { "**missed**" };
+        format!("| {} | {} | {verdict} |\n", target.name, target.measured)
+    };
+    targets.iter().map(row).collect()
 }
 
 const POLICY: &str = "{version: 1, meters: {calls: {}}, \

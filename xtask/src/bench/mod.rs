@@ -3,6 +3,8 @@
 use anyhow::Result;
 
 #[cfg(feature = "bench")]
+mod business;
+#[cfg(feature = "bench")]
 mod control_plane;
 #[cfg(feature = "bench")]
 mod edge;
@@ -30,6 +32,15 @@ pub struct ControlPlaneOptions {
     /// Measured time of each size of a sync
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     seconds: u64,
+    /// Subjects of the grown database
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    subjects: u64,
+    /// Rows of usage of the grown database
+    #[arg(long, value_name = "N", default_value_t = 10_000_000)]
+    rows: u64,
+    /// Leave out the syncs: only what people and payment providers wait for
+    #[arg(long)]
+    only_business: bool,
 }
 
 /// How long and how often.

@@ -1,10 +1,12 @@
 //! The control plane under measurement: the real program, on the database that is asked for.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::process::{Service, output};
 use crate::tools::postgres::free_port;
@@ -12,22 +14,28 @@ use crate::workspace;
 
 /// The edge token of the measured control plane.
 pub const EDGE_TOKEN: &str = "bench-edge-token";
-const ADMIN_TOKEN: &str = "bench-admin-token";
+/// The admin token of the measured control plane.
+pub const ADMIN_TOKEN: &str = "bench-admin-token";
 const START_WAIT: Duration = Duration::from_secs(60);
 
 /// A control plane that stops when it is dropped.
 pub struct Plane {
-    _service: Service,
+    service: Service,
     pub port: u16,
 }
 
 impl Plane {
     /// Starts it on a database, with a policy in force.
     pub fn start(dir: &Path, database_url: &str, policy: &str) -> Result<Self> {
+        Self::start_with(dir, database_url, policy, &[])
+    }
+
+    /// The same, with more arguments to `tollgate serve`.
+    pub fn start_with(dir: &Path, database_url: &str, policy: &str, more: &[&OsStr]) -> Result<Self> {
         let port = free_port()?;
         let mut serve = Command::new(workspace::tollgate());
         serve.args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--database-url", database_url]);
-        serve.env("TOLLGATE_ADMIN_TOKEN", ADMIN_TOKEN).env("TOLLGATE_EDGE_TOKEN", EDGE_TOKEN);
+        serve.args(more).env("TOLLGATE_ADMIN_TOKEN", ADMIN_TOKEN).env("TOLLGATE_EDGE_TOKEN", EDGE_TOKEN);
         let service = Service::start("the control plane", serve, &dir.join("control-plane.log"))?;
         let url = format!("http://127.0.0.1:{port}/readyz");
         service.wait_until("ready", START_WAIT, || ureq::get(&url).call().is_ok())?;
@@ -36,7 +44,13 @@ impl Plane {
         let mut apply = Command::new(workspace::tollgate());
         apply.args(["policy", "apply"]).arg(path).args(["--token", ADMIN_TOKEN, "--server"]);
         output(apply.arg(format!("http://127.0.0.1:{port}")))?;
-        Ok(Self { _service: service, port })
+        Ok(Self { service, port })
+    }
+
+    /// Kills the program: it finishes nothing.
+    pub fn kill(&self) -> Result<()> {
+        let id = i32::try_from(self.service.id()).ok().and_then(Pid::from_raw).context("no process")?;
+        Ok(kill_process(id, Signal::KILL)?)
     }
 
     /// Puts a subject on a tier.

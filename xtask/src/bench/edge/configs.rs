@@ -17,6 +17,8 @@ const UNITS: u64 = 1_000_000_000;
 pub enum Subject {
     /// Nothing between client and answer.
     NoFilter,
+    /// The same, 10,000 callers: what their requests alone cost the proxy, whose memory they turn over.
+    NoFilterMany,
     /// The module of `filter/examples/noop.rs`.
     Noop,
     /// Envoy's `jwt_authn`, verifying each request, and `local_ratelimit`.
@@ -35,8 +37,9 @@ pub enum Subject {
 
 impl Subject {
     /// All, in the order of each round.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::NoFilter,
+        Self::NoFilterMany,
         Self::Noop,
         Self::Native,
         Self::NativeCached,
@@ -50,6 +53,7 @@ impl Subject {
     pub fn name(self) -> &'static str {
         match self {
             Self::NoFilter => "no filter",
+            Self::NoFilterMany => "no filter, 10,000 callers",
             Self::Noop => "do-nothing Wasm filter",
             Self::Native => "jwt_authn (no cache) + local_ratelimit",
             Self::NativeCached => "jwt_authn (cache) + local_ratelimit",
@@ -62,12 +66,17 @@ impl Subject {
 
     /// Whether it looks at tokens; then it must refuse a bad one.
     pub fn verifies(self) -> bool {
-        !matches!(self, Self::NoFilter | Self::Noop)
+        !matches!(self, Self::NoFilter | Self::NoFilterMany | Self::Noop)
     }
 
     /// How many callers, each with a token of its own.
     pub fn callers(self) -> usize {
-        if self == Self::TollgateMany { 10_000 } else { 1 }
+        if matches!(self, Self::NoFilterMany | Self::TollgateMany) { 10_000 } else { 1 }
+    }
+
+    /// The Envoy without a filter that it is compared with: that of as many callers.
+    pub fn bare(self) -> Self {
+        if self.callers() == 1 { Self::NoFilter } else { Self::NoFilterMany }
     }
 
     /// Whether it needs a control plane.
@@ -101,7 +110,7 @@ pub struct Places<'a> {
 /// The configuration as YAML; the filters are JSON, which is YAML too.
 pub fn render(subject: Subject, places: &Places) -> String {
     let filters: Vec<Value> = match subject {
-        Subject::NoFilter => Vec::new(),
+        Subject::NoFilter | Subject::NoFilterMany => Vec::new(),
         Subject::Noop => vec![wasm("noop", places.noop_wasm, "")],
         Subject::Native => vec![jwt_authn(places.jwks, false), local_ratelimit()],
         Subject::NativeCached => vec![jwt_authn(places.jwks, true), local_ratelimit()],
