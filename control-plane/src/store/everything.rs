@@ -102,7 +102,7 @@ const TABLES: &[(&str, &str, &str)] = &[
         "payment_orders",
         "provider, id",
         "provider text, id text, subject text, tier text, amount bigint, currency text, months bigint, state text, \
-         created_ms bigint, paid_ms bigint",
+         created_ms bigint, paid_ms bigint, page_url text",
     ),
     (
         "invoices",

@@ -38,7 +38,7 @@ impl PaymentSettings {
 
 impl ControlPlane {
     /// Where a subject buys a tier; nothing where no provider sells it. The first of Stripe, LemonSqueezy and CinetPay that
-    /// sells it is named. For CinetPay an order is made, and its API is asked.
+    /// sells it is named. For CinetPay an order is made, and its API is asked, unless there is an open one.
     pub async fn checkout(
         &self,
         author: &Author,
