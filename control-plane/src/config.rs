@@ -33,6 +33,8 @@ pub struct UsageSettings {
     pub hours_days: u32,
     /// How many days it has usage by day; then by month, for good.
     pub days_days: u32,
+    /// How many days what was refused is kept.
+    pub denials_days: u32,
     /// Where usage is sent, if anywhere.
     pub sink: Option<SinkSettings>,
 }
@@ -55,7 +57,7 @@ impl std::fmt::Debug for SinkSettings {
 
 impl Default for UsageSettings {
     fn default() -> Self {
-        Self { hours_days: 7, days_days: 400, sink: None }
+        Self { hours_days: 7, days_days: 400, denials_days: 90, sink: None }
     }
 }
 

@@ -42,7 +42,7 @@ pub struct PlanBody {
     order: i32,
     /// Whether subjects without a subscription have it.
     is_default: bool,
-    /// Whether it costs nothing.
+    /// Whether a user may take it without paying.
     is_free: bool,
     /// How long it may be tried, days.
     trial_days: u32,
@@ -70,9 +70,11 @@ pub async fn list(State(api): State<Api>, headers: HeaderMap) -> Result<Response
     let policy = in_force.policy.as_ref().ok_or(ServiceError::NotFound(NotFound::Policy))?;
     let languages = languages(&headers);
     let mut spoken = Spoken { languages: &languages, tag: None };
-    let list = spoken.plans(policy);
+    let list = spoken.plans(policy, |tier| api.plane.is_free(&policy.document, tier));
     let tag = spoken.tag.unwrap_or_default();
-    let etag = format!("\"{}-{tag}\"", in_force.revision);
+    // The payments file has a say in what is free, and is no part of the revision.
+    let free: String = list.items.iter().map(|plan| if plan.is_free { '1' } else { '0' }).collect();
+    let etag = format!("\"{}-{tag}-{free}\"", in_force.revision);
     let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let is_known =
         known.split(',').any(|known| known.trim().trim_start_matches("W/") == etag || known.trim() == "*");
@@ -102,7 +104,7 @@ struct Spoken<'a> {
 }
 
 impl Spoken<'_> {
-    fn plans(&mut self, policy: &PolicyInForce) -> PlanList {
+    fn plans(&mut self, policy: &PolicyInForce, is_free: impl Fn(&str) -> bool) -> PlanList {
         let document = &policy.document;
         let mut offered: Vec<_> = document.tiers.iter().filter(|(_, tier)| tier.visible.0).collect();
         offered.sort_by_key(|(name, tier)| (tier.order, *name));
@@ -114,7 +116,7 @@ impl Spoken<'_> {
                 description: tier.description.as_ref().map(|text| self.text(text)),
                 order: tier.order,
                 is_default: document.default_tier.as_ref() == Some(name),
-                is_free: tier.prices.is_empty(),
+                is_free: is_free(name),
                 trial_days: tier.trial_days,
                 prices: tier.prices.iter().map(|price| self.price(price)).collect(),
                 features: compiled.features.iter().cloned().collect(),

@@ -94,8 +94,10 @@ async fn export_to(database: &Database, now_ms: i64, path: &Path) -> Result<u64,
     partial.push(".partial");
     // It holds hashes of tokens and secrets of endpoints: for its owner alone.
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create_new(true);
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    // What an export left that was interrupted may be another's to read.
+    let _ = std::fs::remove_file(&partial);
     let mut file = BufWriter::new(options.open(&partial)?);
     let rows = everything::export(database, now_ms, &mut file).await?;
     file.flush()?;

@@ -61,6 +61,10 @@ pub struct ServeArguments {
     #[arg(long, env = "TOLLGATE_USAGE_DAYS_DAYS", default_value_t = 400, value_name = "DAYS",
           value_parser = clap::value_parser!(u32).range(62..=36_500))]
     usage_days_days: u32,
+    /// How many days what edges refused is kept. The same on all replicas.
+    #[arg(long, env = "TOLLGATE_DENIALS_DAYS", default_value_t = 90, value_name = "DAYS",
+          value_parser = clap::value_parser!(u32).range(1..=3_650))]
+    denials_days: u32,
     /// Where usage is sent as CloudEvents, by POST: `https://…`. The same on all replicas.
     #[arg(long, env = "TOLLGATE_USAGE_SINK_URL", hide_env_values = true, value_name = "URL")]
     usage_sink_url: Option<String>,
@@ -121,6 +125,7 @@ pub async fn run(arguments: ServeArguments) -> Result<(), CliError> {
         usage: UsageSettings {
             hours_days: arguments.usage_hours_days,
             days_days: arguments.usage_days_days.max(arguments.usage_hours_days),
+            denials_days: arguments.denials_days,
             sink: sink(&arguments)?,
         },
         events: EventSettings {

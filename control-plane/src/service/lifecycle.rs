@@ -179,7 +179,7 @@ impl ControlPlane {
     }
 }
 
-fn document_in(in_force: &InForce) -> Result<&PolicyDocument, ServiceError> {
+pub(super) fn document_in(in_force: &InForce) -> Result<&PolicyDocument, ServiceError> {
     let policy = in_force.policy.as_ref().map(|policy| &policy.document);
     policy.ok_or_else(|| {
         ServiceError::invalid(Invalid::NoPolicy, "Apply a policy first: it says which tiers there are.")

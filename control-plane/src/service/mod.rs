@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod moments;
 pub mod payments;
 pub mod policy;
+mod steadiness;
 pub mod subscriptions;
 pub mod sweeper;
 pub mod sync;
@@ -62,6 +63,7 @@ pub struct ControlPlane {
     pub hub: Hub,
     /// Webhooks on their way.
     pub payments: payments::Payments,
+    believed: moments::Believed,
     configured: ConfiguredTokens,
     in_force: RwLock<Arc<InForce>>,
 }
@@ -77,6 +79,7 @@ impl ControlPlane {
         let plane = Self {
             hub: Hub::default(),
             payments: payments::Payments::default(),
+            believed: moments::Believed::default(),
             metrics: Metrics::new(),
             in_force: RwLock::new(Arc::new(InForce::default())),
             database,

@@ -253,11 +253,28 @@ pub async fn write_in(
     make: impl Fn(Option<&Subscription>) -> Result<Subscription, ServiceError> + Send + Sync,
 ) -> Result<ListedSubscription, ServiceError> {
     let dated = |before: Option<&Subscription>| Ok(with_tier_since(make(before)?, before, author.now_ms));
-    write_as_made_in(tx, in_force, author, subject, action, dated).await
+    write_made(tx, in_force, author, subject, action, dated).await
 }
 
-/// As [`write_in`], where `make` says itself since when a tier is had, or that it is since the anchor.
+/// As [`write_in`], where `make` says itself since when a tier is had, or that it is since the anchor. Who had a trial has
+/// had it: where what is made knows of none, the one that was is kept in mind.
 pub(super) async fn write_as_made_in(
+    tx: &mut Tx<'_>,
+    in_force: &InForce,
+    author: &Author,
+    subject: &str,
+    action: &str,
+    make: impl Fn(Option<&Subscription>) -> Result<Subscription, ServiceError> + Send + Sync,
+) -> Result<ListedSubscription, ServiceError> {
+    let mindful = |before: Option<&Subscription>| {
+        let made = make(before)?;
+        let had = before.and_then(|before| before.trial_ends_at_ms);
+        Ok(Subscription { trial_ends_at_ms: made.trial_ends_at_ms.or(had), ..made })
+    };
+    write_made(tx, in_force, author, subject, action, mindful).await
+}
+
+async fn write_made(
     tx: &mut Tx<'_>,
     in_force: &InForce,
     author: &Author,

@@ -4,7 +4,7 @@
 use serde_json::Value as Json;
 
 use super::statement::Statement;
-use super::value::{to_json, values};
+use super::value::{Row, from_json, to_json, values};
 use super::{Database, StoreError, Tx};
 
 /// One change.
@@ -82,6 +82,18 @@ static PAGE_OF_ACTION: Statement = Statement::new(
        AND action = $4 AND at_ms >= $5 AND at_ms < $6 ORDER BY id DESC LIMIT $7",
 );
 
+/// The newest rows of a target and an action that are not from before `since_ms`, at most `limit`.
+pub async fn latest(
+    tx: &mut Tx<'_>,
+    target: &str,
+    action: &str,
+    since_ms: i64,
+    limit: i64,
+) -> Result<Vec<AuditRow>, StoreError> {
+    let values = values![i64::MAX, target, None::<&str>, action, since_ms, i64::MAX, limit];
+    tx.fetch_all(&PAGE_OF_TARGET, values).await?.iter().map(read_row).collect()
+}
+
 /// Adds a row.
 pub async fn append(
     tx: &mut Tx<'_>,
@@ -127,19 +139,19 @@ pub async fn page(
     let (from_ms, to_ms) = (from_ms.unwrap_or(i64::MIN), to_ms.unwrap_or(i64::MAX));
     let values = values![before_id, target, actor, action, from_ms, to_ms, limit];
     let rows = database.fetch_all(statement, values).await?;
-    let read = |text: Option<String>| text.map(|text| super::value::from_json("audit", &text)).transpose();
-    rows.iter()
-        .map(|row| {
-            Ok(AuditRow {
-                id: row.int(0)?,
-                at_ms: row.int(1)?,
-                actor: row.text(2)?,
-                action: row.text(3)?,
-                target: row.text(4)?,
-                before: read(row.try_text(5)?)?,
-                after: read(row.try_text(6)?)?,
-                remote: row.text(7)?,
-            })
-        })
-        .collect()
+    rows.iter().map(read_row).collect()
+}
+
+fn read_row(row: &Row) -> Result<AuditRow, StoreError> {
+    let json = |text: Option<String>| text.map(|text| from_json("audit", &text)).transpose();
+    Ok(AuditRow {
+        id: row.int(0)?,
+        at_ms: row.int(1)?,
+        actor: row.text(2)?,
+        action: row.text(3)?,
+        target: row.text(4)?,
+        before: json(row.try_text(5)?)?,
+        after: json(row.try_text(6)?)?,
+        remote: row.text(7)?,
+    })
 }

@@ -89,6 +89,23 @@ static SUMS_OF_SUBJECT: Statement = Statement::new(
      GROUP BY 1, 2, 3, 4, 5 ORDER BY 6 DESC, 5, 1, 2, 3, 4 LIMIT $9",
 );
 
+static NEWEST: Statement = Statement::new("SELECT MAX(hour_ms) FROM denials");
+static PRUNE: Statement = Statement::new(
+    "DELETE FROM denials WHERE (subject, hour_ms, code, limit_name, route, reporter) IN
+         (SELECT subject, hour_ms, code, limit_name, route, reporter FROM denials WHERE hour_ms < $1
+          ORDER BY hour_ms LIMIT $2)",
+);
+
+/// Start of the newest hour in which something was refused.
+pub async fn newest(database: &Database) -> Result<Option<i64>, StoreError> {
+    database.fetch_first(&NEWEST, Vec::new()).await?.map_or(Ok(None), |row| row.try_int(0))
+}
+
+/// Forgets at most `limit` sums of hours before `before_ms`. Answers how many.
+pub async fn prune(tx: &mut Tx<'_>, before_ms: i64, limit: i64) -> Result<u64, StoreError> {
+    tx.execute(&PRUNE, values![before_ms, limit]).await
+}
+
 /// Merges what edges counted, all in one statement. Each key is named once.
 pub async fn merge(tx: &mut Tx<'_>, denials: &[DenialWrite<'_>]) -> Result<(), StoreError> {
     if denials.is_empty() {

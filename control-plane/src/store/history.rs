@@ -1,4 +1,5 @@
-//! What subscriptions were: a row for each write of one, added in the transaction of the write and never touched again.
+//! What subscriptions were: a row for each write of one, added in the transaction of the write and not touched again, but for
+//! the moments of those that a clock wrote which was ahead.
 
 use serde::Serialize;
 use tollgate_policy::subscription::{EffectiveState, Move, Stage, Subscription, moves};
@@ -13,7 +14,7 @@ use crate::calendar::day_of;
 pub struct HistoryRow {
     /// Rises with each write, with gaps.
     pub seq: i64,
-    /// When it was written, Unix ms. Never less than that of the row before.
+    /// When it was written, Unix ms. Never less than that of the row before, and not much later than the row after.
     pub at_ms: i64,
     /// What it became; nothing where it was deleted.
     pub subscription: Option<Subscription>,
@@ -49,6 +50,8 @@ static APPEND: Statement = Statement::new(
     "INSERT INTO subscription_history (subject, seq, at_ms, subscription, tier, state)
      VALUES ($1, $2, $3, $4, $5, $6)",
 );
+static BRING_BACK: Statement =
+    Statement::new("UPDATE subscription_history SET at_ms = $2 WHERE subject = $1 AND at_ms > $2");
 static ADD_MOVE: Statement = Statement::new(
     "INSERT INTO subscription_moves (day_ms, from_tier, from_state, to_tier, to_state, count)
      SELECT r.day_ms, r.from_tier, r.from_state, r.to_tier, r.to_state, 1
@@ -71,6 +74,10 @@ static RANGE: Statement = Statement::new(
      ORDER BY seq",
 );
 
+/// By how much clocks may differ, ms. A row that is further ahead was written by a clock that was wrong: it is brought back,
+/// or all that comes after it would be as late, and be missing from invoices until then.
+const AHEAD_MS_MAX: i64 = 5 * 60_000;
+
 /// Adds what a subscription became, and the moves since its last row to the sums of their days. The subject is locked.
 pub(super) async fn append(
     tx: &mut Tx<'_>,
@@ -79,10 +86,15 @@ pub(super) async fn append(
     now_ms: i64,
 ) -> Result<(), StoreError> {
     let last = tx.fetch_first(&LAST, values![subject]).await?;
-    let (last, from) = match &last {
+    let (mut last, from) = match &last {
         Some(row) => (Some(read_row(row)?), read_stage(row)?),
         None => (None, None),
     };
+    let latest_ms = now_ms.saturating_add(AHEAD_MS_MAX);
+    if let Some(last) = last.as_mut().filter(|last| last.at_ms > latest_ms) {
+        tx.execute(&BRING_BACK, values![subject, latest_ms]).await?;
+        last.at_ms = latest_ms;
+    }
     let seq = last.as_ref().map_or(1, |last| last.seq + 1);
     let at_ms = last.as_ref().map_or(now_ms, |last| last.at_ms.max(now_ms));
     let before = last.as_ref().and_then(|last| last.subscription.as_ref());

@@ -101,9 +101,11 @@ impl Database {
         };
         let failed =
             |source: std::io::Error| StoreError::Backup { path: to.to_owned(), source: source.into() };
-        if to.exists() {
-            return Err(failed(std::io::ErrorKind::AlreadyExists.into()));
-        }
+        // It holds what the database holds, secrets too: for its owner alone. SQLite copies into an empty file as well.
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create_new(true);
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.open(to).map_err(failed)?;
         let copied =
             sqlx::query("VACUUM INTO $1").bind(to.to_string_lossy().into_owned()).execute(write).await;
         if let Err(source) = copied {

@@ -20,6 +20,8 @@ pub mod history;
 pub mod invoices;
 pub mod issuer_keys;
 pub mod migrations;
+pub mod moments;
+pub mod orders;
 pub mod payments;
 pub mod policies;
 pub mod sessions;

@@ -243,3 +243,29 @@ async fn ranges_that_make_no_sense_are_refused() {
     }
     served.stop().await;
 }
+
+#[tokio::test]
+async fn what_a_wrong_clock_wrote_does_not_hold_up_what_comes_after() {
+    on_each_database(async |test| {
+        let served = start(&test.url).await;
+        let database = Database::open(&test.url).await.unwrap();
+        let year_ms = 365 * 86_400_000;
+        served.clock.set_wall_ahead(year_ms);
+        subscribe(&served, "user:a", json!({"tier": "basic"})).await;
+        subscribe(&served, "user:a", json!({"tier": "pro"})).await;
+        served.clock.set_wall_back(year_ms);
+        served.clock.pass(1_000);
+        subscribe(&served, "user:a", json!({"tier": "basic", "state": "past_due"})).await;
+        let soon_ms = START_MS + 1_000 + 5 * 60_000;
+        let rows = history::range(&database, "user:a", 0, soon_ms + 1).await.unwrap();
+        let moments: Vec<i64> = rows.iter().map(|row| row.at_ms).collect();
+        assert_eq!(moments, [soon_ms; 3], "all of it is known, and in the order in which it was written");
+        served.clock.pass(10 * 60_000);
+        subscribe(&served, "user:a", json!({"tier": "pro"})).await;
+        let rows = history::range(&database, "user:a", soon_ms + 1, i64::MAX).await.unwrap();
+        assert_eq!(rows.last().unwrap().at_ms, START_MS + 1_000 + 10 * 60_000);
+        database.close().await;
+        served.stop().await;
+    })
+    .await;
+}

@@ -1,10 +1,12 @@
 //! What edges refused: merged by max, summed by whatever it is asked for by, and never in the way of a sync.
 
 use serde_json::{Value, json};
+use tollgate_control_plane::config::{Settings, UsageSettings};
+use tollgate_control_plane::service::usage::retention::Keeper;
 use tollgate_control_plane::store::denials::{DenialGroup, sums};
 use tollgate_control_plane::store::{Database, denials};
 
-use super::support::{Served, on_each_database, session};
+use super::support::{START_MS, Served, on_each_database, session};
 
 const HOUR: i64 = 3_600_000;
 
@@ -86,6 +88,35 @@ async fn what_cannot_be_a_denial_is_left_out_and_too_many_are_refused() {
         let many = json!(vec![good.clone(); 1_001]);
         let (status, problem) = server.sync(body(&many)).await;
         assert_eq!((status.as_u16(), &problem["code"]), (422, &json!("body-invalid")));
+        server.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn denials_are_forgotten_after_a_while() {
+    on_each_database(async |test| {
+        let settings = Settings {
+            usage: UsageSettings { denials_days: 2, ..UsageSettings::default() },
+            ..Settings::default()
+        };
+        let server = Served::start_with(&test.url, settings).await;
+        let hour = |days: i64| START_MS - days * 24 * HOUR;
+        let report: Vec<Value> = [0, 1, 2, 3, 400]
+            .into_iter()
+            .map(|days| denial(&session(7), hour(days), "anon:::1", "day", 1))
+            .collect();
+        assert_eq!(server.sync(body(&json!(report))).await.0, 200);
+        // A clock that is years ahead forgets nothing that is new.
+        server.clock.set_wall_ahead(3_000 * 24 * HOUR);
+        let mut keeper = Keeper::default();
+        while keeper.fold(&server.plane).await.unwrap() > 0 {}
+        let database = Database::open(&test.url).await.unwrap();
+        let by_hour = DenialGroup { period_ms: Some(HOUR), ..DenialGroup::default() };
+        let left = sums(&database, 0, i64::MAX, None, by_hour, 10).await.unwrap();
+        let left: Vec<i64> = left.into_iter().map(|sum| sum.start_ms).collect();
+        assert_eq!(left, [hour(2), hour(1), hour(0)]);
+        database.close().await;
         server.stop().await;
     })
     .await;

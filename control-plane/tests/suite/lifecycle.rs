@@ -4,9 +4,12 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tollgate_control_plane::service::moments::Moments;
 use tollgate_control_plane::service::versions::ChangedTiers;
+use tollgate_control_plane::store::subjects;
+use tollgate_policy::subscription::SubscriptionState;
 
 use super::support::{
-    ADMIN, POLICY, START_MS, Served, TestDatabase, answer, author, on_each_database, session, sync_body,
+    ADMIN, POLICY, START_MS, Served, TestDatabase, answer, author, on_each_database, plane, session,
+    sync_body,
 };
 
 const DAY_MS: i64 = 24 * 3_600_000;
@@ -374,4 +377,55 @@ async fn many_moments_are_written_down_in_batches() {
     let expired = served.get("/v1/subscriptions?state=expired&limit=500").await;
     assert_eq!(expired["items"].as_array().unwrap().len(), 250);
     served.stop().await;
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_ahead_ends_nothing_for_good() {
+    const YEAR_MS: i64 = 365 * 86_400_000;
+    on_each_database(async |test| {
+        let served = Served::start_with_policy(&test.url).await;
+        served
+            .put("/v1/subscriptions/user:a", json!({"tier": "pro", "expires_at_ms": START_MS + 3_600_000}))
+            .await;
+        // As it is written down, not as it is shown at this moment.
+        let state = async || {
+            let row = subjects::read(&served.plane.database, "user:a").await.unwrap();
+            row.subscription.unwrap().state
+        };
+        let tier = async || served.get("/v1/subjects/user:a").await["tier"].clone();
+        Moments.look(&served.plane).await.unwrap();
+        for _ in 0..2 {
+            served.clock.set_wall_ahead(YEAR_MS);
+            assert_eq!(Moments.look(&served.plane).await.unwrap(), 0);
+            assert_eq!(
+                (state().await, tier().await),
+                (SubscriptionState::Active, json!("free")),
+                "the tier does not wait"
+            );
+            served.clock.set_wall_back(YEAR_MS);
+            Moments.look(&served.plane).await.unwrap();
+            assert_eq!(
+                (state().await, tier().await),
+                (SubscriptionState::Active, json!("pro")),
+                "nothing was lost"
+            );
+        }
+        // A process that starts on a clock that is ahead knows what another one saw.
+        served.clock.set_wall_ahead(YEAR_MS);
+        let other = plane(&test.url, served.clock.clone()).await;
+        assert_eq!(Moments.look(&other).await.unwrap(), 0);
+        assert_eq!(state().await, SubscriptionState::Active);
+        // One that stays there has been set, or time has passed that nobody saw.
+        Moments.look(&served.plane).await.unwrap();
+        served.clock.pass(9 * 60_000);
+        Moments.look(&other).await.unwrap();
+        Moments.look(&served.plane).await.unwrap();
+        assert_eq!(state().await, SubscriptionState::Active);
+        served.clock.pass(60_000);
+        Moments.look(&other).await.unwrap();
+        assert_eq!(state().await, SubscriptionState::Expired);
+        other.database.close().await;
+        served.stop().await;
+    })
+    .await;
 }

@@ -7,8 +7,13 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
 use tollgate_control_plane::config::Settings;
+use tollgate_control_plane::store::payments::SnapshotRow;
+use tollgate_control_plane::store::{Database, StoreError, payments};
+use tollgate_policy::subscription::{Subscription, SubscriptionState};
 
-use super::support::{START_MS, Served, TestDatabase, answer, author, on_each_database, session, sync_body};
+use super::support::{
+    START_MS, Served, TestDatabase, answer, author, eventually, on_each_database, session, sync_body,
+};
 
 const SECRET: &[u8] = b"secret-of-32-bytes-for-the-tests!!";
 
@@ -28,6 +33,7 @@ tiers:
     limits: [{meter: calls, quota: 5, per: hour}]
   plus:
     title: {en: Plus, fr: Extra}
+    free: true
     order: 1
     limits: [{meter: calls, quota: 50, per: hour}]
   pro:
@@ -433,5 +439,159 @@ async fn pages_of_other_origins_may_ask_only_what_users_may_and_only_where_allow
         (response.status().as_u16(), response.headers()["access-control-allow-origin"].to_str().unwrap()),
         (401, ours)
     );
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_tier_that_nobody_called_free_is_not_taken_for_nothing() {
+    on_each_database(async |test| {
+        let served = start(&test.url).await;
+        let token = user("alice");
+        let plans = get(&served, &token, "/v1/plans").await;
+        let free = |plans: &Value| -> Vec<String> {
+            let free = plans["items"].as_array().unwrap().iter().filter(|plan| plan["is_free"] == true);
+            free.map(|plan| plan["name"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(free(&plans), ["free", "plus"]);
+        // As in the quickstart's policy: tiers without a word about money.
+        let unsaid = POLICY.replace("    free: true\n", "").replace("    prices: [{flat: 1900}]\n", "");
+        served.plane.apply_policy(&author(&served.plane), &unsaid, None, None).await.unwrap();
+        eventually("the new policy", async || {
+            (free(&get(&served, &token, "/v1/plans").await) == ["free"]).then_some(())
+        })
+        .await;
+        let (status, body) = post(&served, &token, "/v1/me/upgrade", json!({"tier": "plus"})).await;
+        assert_eq!((status, &body["code"]), (409, &json!("payment-not-configured")), "{body}");
+        // The payments file alone says that it is sold.
+        let (status, body) = post(&served, &token, "/v1/me/upgrade", json!({"tier": "pro"})).await;
+        assert_eq!((status, &body["status"]), (200, &json!("checkout")), "{body}");
+        // And it has the last word.
+        let both = unsaid.replace("    order: 2\n", "    order: 2\n    free: true\n");
+        served.plane.apply_policy(&author(&served.plane), &both, None, None).await.unwrap();
+        let (status, body) = post(&served, &token, "/v1/me/upgrade", json!({"tier": "pro"})).await;
+        assert_eq!((status, &body["status"]), (200, &json!("checkout")), "{body}");
+        assert_eq!(get(&served, &token, "/v1/me").await["tier"]["name"], "free");
+        // An operator gives it; back to the default tier goes whoever likes.
+        served.put("/v1/subscriptions/user:alice", json!({"tier": "gold"})).await;
+        let (status, body) =
+            post(&served, &token, "/v1/me/downgrade", json!({"tier": "free", "when": "now"})).await;
+        assert_eq!((status, &body["subscription"]["tier"]), (200, &json!("free")), "{body}");
+        served.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_quickstarts_pro_is_not_taken_for_nothing() {
+    let quickstart = include_str!("../../../examples/quickstart/policy.yaml");
+    let issuers = POLICY.split("issuers:").nth(1).unwrap().split("meters:").next().unwrap();
+    let (head, rest) = quickstart.split_once("issuers:").unwrap();
+    let rest = rest.split_once("meters:").unwrap().1;
+    let policy = format!("{head}issuers:{issuers}meters:{rest}");
+    let test = TestDatabase::sqlite();
+    let served = Served::start(&test.url).await;
+    served.plane.apply_policy(&author(&served.plane), &policy, None, None).await.unwrap();
+    let (status, body) = post(&served, &user("alice"), "/v1/me/upgrade", json!({"tier": "pro"})).await;
+    assert_eq!((status, &body["code"]), (409, &json!("payment-not-configured")), "{body}");
+    assert_eq!(get(&served, &user("alice"), "/v1/me").await["tier"]["name"], "free");
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_is_sold_a_second_subscription_beside_one_that_goes_on() {
+    on_each_database(async |test| {
+        let served = start(&test.url).await;
+        let token = user("alice");
+        let snapshot = async |provider: &str, state| {
+            let snapshot = SnapshotRow {
+                provider: provider.to_owned(),
+                reference: "sub_1".to_owned(),
+                account: "cus_1".to_owned(),
+                subject: Some("user:alice".to_owned()),
+                outcome: Subscription { tier: "pro".to_owned(), state, ..Subscription::default() },
+            };
+            let database = Database::open(&test.url).await.unwrap();
+            let snapshot = &snapshot;
+            let written: Result<(), StoreError> = database
+                .transact("snapshot", |tx| {
+                    Box::pin(async move { payments::write_snapshot(tx, snapshot).await })
+                })
+                .await;
+            written.unwrap();
+            database.close().await;
+        };
+        served.put("/v1/subscriptions/user:alice", json!({"tier": "gold"})).await;
+        snapshot("stripe", SubscriptionState::Active).await;
+        for (path, body) in [
+            ("downgrade", json!({"tier": "pro"})),
+            ("downgrade", json!({"tier": "plus"})),
+            ("cancel", json!({})),
+        ] {
+            let (status, answer) = post(&served, &token, &format!("/v1/me/{path}"), body.clone()).await;
+            assert_eq!((status, &answer["code"]), (409, &json!("action-refused")), "{path} {body}: {answer}");
+            assert!(answer["detail"].as_str().unwrap().contains("stripe"), "it says where: {answer}");
+        }
+        // Once it is cancelled there.
+        snapshot("stripe", SubscriptionState::Cancelled).await;
+        let (status, body) = post(&served, &token, "/v1/me/downgrade", json!({"tier": "pro"})).await;
+        assert_eq!((status, &body["status"]), (200, &json!("checkout")), "{body}");
+        // Single payments are not repeated, so nothing is in the way.
+        snapshot("cinetpay", SubscriptionState::Active).await;
+        let (status, body) = post(&served, &token, "/v1/me/downgrade", json!({"tier": "pro"})).await;
+        assert_eq!((status, &body["status"]), (200, &json!("checkout")), "{body}");
+        assert_eq!(post(&served, &token, "/v1/me/cancel", json!({})).await.0, 200);
+        served.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_had_a_trial_has_had_it_whatever_the_user_does() {
+    let test = TestDatabase::sqlite();
+    let served = start(&test.url).await;
+    let token = user("alice");
+    let path = "/v1/subscriptions/user:alice/actions";
+    let trial = json!({"action": "trial", "tier": "pro", "days": 3});
+    let (status, body) = served.send(Method::POST, path, Some(trial.clone())).await;
+    assert_eq!(status, 200, "{body}");
+    served.clock.pass(4 * 86_400_000);
+    assert_eq!(post(&served, &token, "/v1/me/upgrade", json!({"tier": "plus"})).await.0, 200);
+    assert_eq!(post(&served, &token, "/v1/me/cancel", json!({"when": "now"})).await.0, 200);
+    let (status, body) = served.send(Method::POST, path, Some(trial)).await;
+    assert_eq!((status.as_u16(), &body["code"]), (409, &json!("action-refused")), "{body}");
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn what_an_operator_paused_is_not_ended_by_the_user() {
+    let test = TestDatabase::sqlite();
+    let served = start(&test.url).await;
+    let token = user("alice");
+    for state in ["paused", "pending"] {
+        served.put("/v1/subscriptions/user:alice", json!({"tier": "pro", "state": state})).await;
+        for when in ["now", "period_end"] {
+            let (status, body) = post(&served, &token, "/v1/me/cancel", json!({"when": when})).await;
+            assert_eq!((status, &body["code"]), (409, &json!("action-refused")), "{state}: {body}");
+        }
+        let (_, body) = post(&served, &token, "/v1/me/upgrade", json!({"tier": "plus"})).await;
+        assert_eq!(body["subscription"]["state"], state, "{body}");
+    }
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn asking_for_a_checkout_again_and_again_writes_nothing_more() {
+    let test = TestDatabase::sqlite();
+    let served = start(&test.url).await;
+    let notes = async || served.get("/v1/audit?action=me.checkout").await["items"].as_array().unwrap().len();
+    for _ in 0..5 {
+        assert_eq!(post(&served, &user("alice"), "/v1/me/upgrade", json!({"tier": "pro"})).await.0, 200);
+    }
+    assert_eq!(notes().await, 1);
+    assert_eq!(post(&served, &user("bob"), "/v1/me/upgrade", json!({"tier": "pro"})).await.0, 200);
+    assert_eq!(notes().await, 2, "another one's is another");
+    served.clock.pass(3_600_001);
+    assert_eq!(post(&served, &user("alice"), "/v1/me/upgrade", json!({"tier": "pro"})).await.0, 200);
+    assert_eq!(notes().await, 3);
     served.stop().await;
 }

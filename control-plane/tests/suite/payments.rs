@@ -12,8 +12,10 @@ use sha2::Sha256;
 use tokio::net::TcpListener;
 use tollgate_control_plane::config::Settings;
 use tollgate_control_plane::service::payments::{PaymentSettings, reference_of};
+use tollgate_control_plane::service::usage::retention::Keeper;
+use tollgate_control_plane::store::payments;
 
-use super::support::{ADMIN, START_MS, Served, answer, author, eventually, on_each_database};
+use super::support::{ADMIN, START_MS, Served, TestDatabase, answer, author, eventually, on_each_database};
 
 pub const POLICY: &str = "
 version: 1
@@ -605,6 +607,110 @@ async fn cinetpay_grants_only_what_its_api_says_is_paid_and_was_ordered() {
         served.stop().await;
     })
     .await;
+}
+
+#[tokio::test]
+async fn who_pays_after_a_trial_has_had_it() {
+    on_each_database(async |test| {
+        let served = served(&test.url).await;
+        let trial = json!({"action": "trial", "tier": "pro", "days": 1});
+        let path = "/v1/subscriptions/user:a";
+        let begin = async || {
+            served.send(Method::POST, &format!("{path}/actions"), Some(trial.clone())).await.0.as_u16()
+        };
+        assert_eq!(begin().await, 200);
+        set_clock(&served, START_S + 2 * DAY_S);
+        let at_s = START_S + 2 * DAY_S;
+        served.stripe(&stripe_event("evt_1", "customer.subscription.created", at_s, "a", of("user:a"))).await;
+        served.worked_off().await;
+        let bought = served.get(path).await;
+        assert_eq!((&bought["state"], &bought["tier"]), (&json!("active"), &json!("pro")), "{bought}");
+        assert_eq!(bought["trial_ends_at_ms"], START_MS + DAY_S * 1_000, "{bought}");
+        let over =
+            json!({"status": "canceled", "ended_at": at_s, "metadata": {"tollgate_subject": "user:a"}});
+        served.stripe(&stripe_event("evt_2", "customer.subscription.deleted", at_s + 1, "a", over)).await;
+        served.worked_off().await;
+        assert_eq!(served.tier("user:a").await, "free");
+        assert_eq!(begin().await, 409);
+        served.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_asks_again_is_sent_to_the_same_order() {
+    on_each_database(async |test| {
+        let cinetpay = CinetPay::default();
+        let base_url = cinetpay.clone().start().await;
+        let text = format!(
+            "cinetpay: {{site_id: '445160', api_key: key, secret_key: {CINETPAY_SECRET}, base_url: '{base_url}', \
+             notify_url: 'https://api.example/webhooks/cinetpay', return_url: 'https://example.com', \
+             plans: {{pro: {{amount: 10000, currency: XOF}}, basic: {{amount: 5000, currency: XOF}}}}}}"
+        );
+        let served = served_as(&test.url, &text).await;
+        let ask = async |subject: &str, tier: &str| {
+            let link = served.plane.checkout(&author(&served.plane), subject, tier).await;
+            link.map(|link| link.unwrap().url)
+        };
+        let id = |number: usize| {
+            let asked = cinetpay.asked.lock().unwrap();
+            asked[number]["transaction_id"].as_str().unwrap().to_owned()
+        };
+        for _ in 0..5 {
+            assert_eq!(ask("user:a", "pro").await.unwrap(), "https://checkout.example/t");
+        }
+        assert_eq!(cinetpay.asked(), 1, "one order");
+        ask("user:a", "basic").await.unwrap();
+        ask("user:b", "pro").await.unwrap();
+        assert_eq!(cinetpay.asked(), 3, "another tier and another one's are others");
+        // What is paid is done with: the next order follows it.
+        cinetpay.say("00", "ACCEPTED", "10000", "XOF");
+        let (body, token) = notification(&id(0), "SUCCES");
+        assert_eq!(served.hook("cinetpay", ("x-token", &token), &body).await.0, 200);
+        eventually("the payment is known", async || (served.tier("user:a").await == "pro").then_some(())).await;
+        let before = cinetpay.asked();
+        ask("user:a", "pro").await.unwrap();
+        assert_eq!(cinetpay.asked(), before + 1);
+        // Prices may change, and pages end.
+        served.clock.pass(3_600_001);
+        ask("user:a", "basic").await.unwrap();
+        assert_eq!(cinetpay.asked(), before + 2);
+        // After weeks nobody pays any more. What was paid is kept.
+        let kept = async |number: usize| {
+            payments::order(&served.plane.database, "cinetpay", &id(number)).await.unwrap().is_some()
+        };
+        served.clock.pass(31 * 86_400_000);
+        ask("user:c", "pro").await.unwrap();
+        let mut keeper = Keeper::default();
+        while keeper.fold(&served.plane).await.unwrap() > 0 {}
+        assert_eq!((kept(0).await, kept(1).await, kept(2).await), (true, false, false));
+        assert!(kept(cinetpay.asked() - 1).await, "a new one is");
+        served.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn orders_that_come_to_nothing_are_not_made_without_end() {
+    let test = TestDatabase::sqlite();
+    // Nobody answers there.
+    let text = format!(
+        "cinetpay: {{site_id: '445160', api_key: key, secret_key: {CINETPAY_SECRET}, base_url: 'http://127.0.0.1:1', \
+         notify_url: 'https://api.example/webhooks/cinetpay', return_url: 'https://example.com', \
+         plans: {{pro: {{amount: 10000, currency: XOF}}}}}}"
+    );
+    let served = served_as(&test.url, &text).await;
+    let ask = async || {
+        let refused = served.plane.checkout(&author(&served.plane), "user:a", "pro").await.unwrap_err();
+        refused.to_string()
+    };
+    for _ in 0..10 {
+        assert!(ask().await.contains("does not answer"));
+    }
+    assert!(ask().await.contains("try again in an hour"), "CinetPay is not asked any more");
+    served.clock.pass(3_600_001);
+    assert!(ask().await.contains("does not answer"));
+    served.stop().await;
 }
 
 #[tokio::test]

@@ -83,6 +83,10 @@ impl TestClock {
         self.mono_ms.fetch_add(ms, Ordering::Relaxed);
     }
 
+    pub fn set_wall_ahead(&self, ms: i64) {
+        self.wall_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
     pub fn set_wall_back(&self, ms: i64) {
         self.wall_ms.fetch_sub(ms, Ordering::Relaxed);
     }

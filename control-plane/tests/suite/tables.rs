@@ -2,6 +2,8 @@
 //! hold can be taken to another database.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use reqwest::Method;
@@ -455,8 +457,14 @@ async fn commands_export_load_back_up_and_revert() {
             .contains(&format!("sqlite, tables of version {newest}"))
     );
     good(&test.url, &["database", "backup", &file("copy.db")]).await;
+    std::fs::write(file("all.jsonl.partial"), "").unwrap();
+    std::fs::set_permissions(file("all.jsonl.partial"), Permissions::from_mode(0o644)).unwrap();
     bad(&test.url, &["database", "backup", &file("copy.db")]).await;
     good(&test.url, &["export", "--output", &file("all.jsonl")]).await;
+    for made in ["copy.db", "all.jsonl"] {
+        let mode = std::fs::metadata(file(made)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{made} holds secrets, and is for its owner alone");
+    }
     let said = good(&test.url, &["export"]).await;
     assert!(said.starts_with("{\"made_ms\":") || said.starts_with("{\"tollgate_export\":"), "{said}");
     let other = format!("sqlite://{}", file("other.db"));
@@ -477,4 +485,30 @@ async fn commands_export_load_back_up_and_revert() {
     let served = Served::start(&test.url).await;
     assert_eq!(served.get("/v1/policy").await["version"], 1, "it goes on");
     served.stop().await;
+}
+
+#[tokio::test]
+async fn a_database_that_holds_anything_is_not_loaded_over() {
+    on_each_database(async |test| {
+        let empty = TestDatabase::sqlite();
+        let database = Database::open(&empty.url).await.unwrap();
+        let (file, _) = exported(&database).await;
+        database.close().await;
+        // What a control plane leaves that was started and not used.
+        Served::start(&test.url).await.stop().await;
+        let mut inspector = Inspector::connect(&test.url).await;
+        let schema = inspector.schema().await;
+        let derived =
+            ["counters", "configuration", "usage_sink", "usage_tops", "usage_tops_made", "recurring_days"];
+        for (table, columns) in schema.tables.iter().filter(|(table, _)| !derived.contains(&table.as_str())) {
+            let only = Schema { tables: [(table.clone(), columns.clone())].into(), ..Schema::default() };
+            inspector.fill(&only, 1).await;
+            let refused = loaded(&test.url, &file).await;
+            assert!(matches!(refused, Err(EverythingError::InUse)), "{table}: {refused:?}");
+            assert_eq!(inspector.count(table).await, 1, "{table} keeps what it has");
+            inspector.run(&format!("DELETE FROM {table}")).await;
+        }
+        loaded(&test.url, &file).await.unwrap();
+    })
+    .await;
 }

@@ -1,14 +1,13 @@
-//! What users do with their own subscription. A tier that has a price is never granted here: whoever wants it is sent to
-//! where it is paid, and the payment grants it.
+//! What users do with their own subscription. Only a tier that is said to be free is granted here: whoever wants another
+//! one is sent to where it is paid, and the payment grants it.
 
 use serde_json::json;
-use tollgate_policy::subscription::Subscription;
+use tollgate_policy::subscription::{Subscription, SubscriptionState};
 
-use super::{EndUser, document_tier, is_priced};
+use super::{EndUser, document_tier};
 use crate::service::entitled::Entitled;
-use crate::service::lifecycle::{Action, When};
-use crate::service::payments::CheckoutLink;
-use crate::service::subscriptions::Wish;
+use crate::service::lifecycle::{Action, When, document_in};
+use crate::service::payments::{CheckoutLink, Provider};
 use crate::service::{ControlPlane, InForce, Invalid, ServiceError};
 use crate::store::audit::Author;
 use crate::store::subjects::ListedSubscription;
@@ -16,6 +15,15 @@ use crate::store::{StoreError, audit, payments, subjects};
 
 /// Most subscriptions at payment providers that are looked at.
 const PROVIDED_MAX: i64 = 100;
+
+/// What is noted when a user is sent to a checkout.
+const CHECKOUT: &str = "me.checkout";
+
+/// For how long one note of it is enough, ms.
+const CHECKOUT_NOTED_MS: i64 = 3_600_000;
+
+/// How many of the newest notes are looked at: a policy's tiers, and the administrators of an organisation.
+const CHECKOUTS_LOOKED_AT: i64 = 100;
 
 /// Where to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,42 +57,39 @@ impl ControlPlane {
         let in_force = self.newest().await?;
         let row = subjects::read(&self.database, subject).await?;
         self.check_direction(&in_force, user, &row, tier, direction, author.now_ms)?;
-        if is_priced(&in_force, tier) {
+        // Also before a checkout: whoever bought a second subscription beside the first would pay for both.
+        self.check_not_provided(subject, author.now_ms).await?;
+        if !self.is_free(document_in(&in_force)?, tier) {
             let link =
                 self.checkout(author, subject, tier).await?.ok_or(ServiceError::PaymentNotConfigured)?;
-            let asked = &json!({ "tier": tier, "provider": link.provider.name() });
-            let noted: Result<(), StoreError> = self
-                .database
-                .transact("note checkout", |tx| {
-                    Box::pin(async move {
-                        audit::append(tx, author, "me.checkout", subject, None, Some(asked)).await
-                    })
-                })
-                .await;
-            noted?;
+            self.note_checkout(author, subject, tier, &link).await?;
             return Ok(Changed::Checkout(link));
         }
-        self.check_not_provided(subject, author.now_ms).await?;
-        let bought = row.subscription.as_ref().map(|bought| bought.at(author.now_ms));
-        let over =
-            |bought: &Subscription| bought.state == tollgate_policy::subscription::SubscriptionState::Expired;
-        let changed = match bought.as_deref() {
-            // What is paused or pending stays so: only its tier is the user's to choose.
-            Some(bought) if !over(bought) => {
-                let default = match direction {
-                    Direction::Up => When::Now,
-                    Direction::Down => When::PeriodEnd,
-                };
-                let when = Some(when.unwrap_or(default));
-                let action = Action::ChangeTier { tier: tier.to_owned(), when };
-                self.act_on_subscription(author, subject, &action).await?
-            }
-            _ => {
-                let wish = Wish { tier: Some(tier.to_owned()), ..Wish::default() };
-                self.set_subscription(author, subject, &wish).await?
-            }
+        let default = match direction {
+            Direction::Up => When::Now,
+            Direction::Down => When::PeriodEnd,
         };
-        Ok(Changed::Subscription(changed))
+        let change = Action::ChangeTier { tier: tier.to_owned(), when: Some(when.unwrap_or(default)) };
+        let make = |before: Option<&Subscription>| match before {
+            // What is paused or pending stays so: only its tier is the user's to choose.
+            Some(bought) if bought.state != SubscriptionState::Expired => {
+                change.apply(before, document_in(&in_force)?, author.now_ms)
+            }
+            _ => Ok(Subscription {
+                tier: tier.to_owned(),
+                // A billing month must not move.
+                anchor_ms: before.map_or(author.now_ms, |over| over.anchor_ms),
+                // Who had a trial has had it.
+                trial_ends_at_ms: before.and_then(|over| over.trial_ends_at_ms),
+                ..Subscription::default()
+            }),
+        };
+        let bought = row.subscription.as_ref().map(|bought| bought.at(author.now_ms).state);
+        let action = match bought {
+            Some(state) if state != SubscriptionState::Expired => change.name(),
+            _ => "subscription.set",
+        };
+        Ok(Changed::Subscription(self.write_subscription(author, subject, action, make).await?))
     }
 
     /// An end for what the user decides about: at the end of what is paid for, or at once.
@@ -96,7 +101,43 @@ impl ControlPlane {
     ) -> Result<ListedSubscription, ServiceError> {
         let subject = decided(user)?;
         self.check_not_provided(subject, author.now_ms).await?;
-        self.act_on_subscription(author, subject, &Action::Cancel { when }).await
+        let in_force = self.newest().await?;
+        let cancel = Action::Cancel { when };
+        // Within the write: what is over can be begun anew, so an end would undo what an operator has paused meanwhile.
+        let make = |before: Option<&Subscription>| match before.map(|bought| bought.state) {
+            Some(SubscriptionState::Paused) => Err(refused("The subscription is paused. Ask who paused it.")),
+            Some(SubscriptionState::Pending) => Err(refused("The subscription waits for its first payment.")),
+            _ => cancel.apply(before, document_in(&in_force)?, author.now_ms),
+        };
+        self.write_subscription(author, subject, cancel.name(), make).await
+    }
+
+    /// Notes that a user was sent to a checkout: the same link once in an hour, however often it is asked for.
+    async fn note_checkout(
+        &self,
+        author: &Author,
+        subject: &str,
+        tier: &str,
+        link: &CheckoutLink,
+    ) -> Result<(), ServiceError> {
+        let asked = &json!({ "tier": tier, "provider": link.provider.name() });
+        let noted: Result<(), StoreError> = self
+            .database
+            .transact("note checkout", |tx| {
+                Box::pin(async move {
+                    // One at a time, or each would find nothing yet.
+                    subjects::lock(tx, &[subject]).await?;
+                    let since_ms = author.now_ms.saturating_sub(CHECKOUT_NOTED_MS);
+                    let noted = audit::latest(tx, subject, CHECKOUT, since_ms, CHECKOUTS_LOOKED_AT).await?;
+                    if noted.iter().any(|row| row.actor == author.actor && row.after.as_ref() == Some(asked))
+                    {
+                        return Ok(());
+                    }
+                    audit::append(tx, author, CHECKOUT, subject, None, Some(asked)).await
+                })
+            })
+            .await;
+        Ok(noted?)
     }
 
     fn check_direction(
@@ -131,7 +172,8 @@ impl ControlPlane {
         }
     }
 
-    /// Refuses to end here what a payment provider goes on charging for: the provider's next word would undo it.
+    /// Refuses to change here what a payment provider goes on charging for: the provider's next word would undo it, or it
+    /// would be charged for beside what is bought anew.
     async fn check_not_provided(&self, subject: &str, now_ms: i64) -> Result<(), ServiceError> {
         let snapshots: Result<_, StoreError> = self
             .database
@@ -141,7 +183,9 @@ impl ControlPlane {
             .await;
         let charged = snapshots?.into_iter().find(|snapshot| {
             let state = snapshot.outcome.effective(now_ms).state;
-            state.is_in_force() && state != tollgate_policy::subscription::SubscriptionState::Cancelled
+            // Single payments are not repeated.
+            let goes_on = snapshot.provider != Provider::CinetPay.name();
+            goes_on && state.is_in_force() && state != SubscriptionState::Cancelled
         });
         match charged {
             None => Ok(()),

@@ -10,6 +10,7 @@ mod outlook;
 use std::collections::BTreeMap;
 
 use tollgate_policy::compile::{CompiledTier, UNLIMITED};
+use tollgate_policy::document::PolicyDocument;
 use tollgate_policy::jwt::{Caller, TokenFault};
 use tollgate_policy::limit::LimitKind;
 use tollgate_policy::subject::member;
@@ -100,6 +101,15 @@ impl ControlPlane {
         let policy = in_force.policy.as_ref().ok_or(ServiceError::Token(TokenFault::UnknownIssuer))?;
         let caller = policy.keyring.verify(token, self.clock.now_ms()).map_err(ServiceError::Token)?;
         Ok(EndUser { caller })
+    }
+
+    /// Whether a user may take a tier without paying. Nothing but the policy's word makes it so: a tier of which nobody said
+    /// what it costs may well be sold elsewhere, and one that the payments file sells is paid whatever the policy says.
+    pub fn is_free(&self, document: &PolicyDocument, name: &str) -> bool {
+        let is_default = document.default_tier.as_deref() == Some(name);
+        let offered = document.tiers.get(name);
+        offered.is_some_and(|tier| (tier.free || is_default) && tier.prices.is_empty())
+            && !self.settings.payments.sells(name)
     }
 
     /// What a user has now.
@@ -195,11 +205,6 @@ fn my_limit(view: LimitView, used: &BTreeMap<String, (i64, i64)>, now_ms: i64) -
     limit.outlook = Some(outlook(standing.used, units));
     limit.days_left = lately.and_then(|(units, first_ms)| days_left(left, *units, *first_ms, now_ms));
     limit
-}
-
-/// Names and versions are told of a tier only where it is in force.
-pub(super) fn is_priced(in_force: &InForce, tier: &str) -> bool {
-    document_tier(in_force, tier).is_some_and(|tier| !tier.prices.is_empty())
 }
 
 /// Places of two tiers: which is the higher.

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::provider::Provider;
-use super::settings::SUBJECT_PLACE;
+use super::settings::{PaymentSettings, SUBJECT_PLACE};
 use crate::service::subscriptions::check_subject;
 use crate::service::{ControlPlane, ServiceError};
 use crate::store::audit::Author;
@@ -22,9 +22,23 @@ pub struct CheckoutLink {
     pub url: String,
 }
 
+impl PaymentSettings {
+    /// Whether a tier is bought at a provider: at a price, by a link or by a plan.
+    pub fn sells(&self, tier: &str) -> bool {
+        let rules = [self.rules(Provider::Stripe), self.rules(Provider::LemonSqueezy)];
+        let links = [
+            self.stripe.as_ref().map(|stripe| &stripe.checkout),
+            self.lemonsqueezy.as_ref().map(|lemon| &lemon.checkout),
+        ];
+        rules.into_iter().flatten().flat_map(|rules| rules.values()).any(|rule| rule.tier() == tier)
+            || links.into_iter().flatten().any(|links| links.contains_key(tier))
+            || self.cinetpay.as_ref().is_some_and(|cinetpay| cinetpay.plans.contains_key(tier))
+    }
+}
+
 impl ControlPlane {
     /// Where a subject buys a tier; nothing where no provider sells it. The first of Stripe, LemonSqueezy and CinetPay that
-    /// sells it is named. For CinetPay an order is made, and its API is asked.
+    /// sells it is named. For CinetPay an order is made, and its API is asked, unless there is an open one.
     pub async fn checkout(
         &self,
         author: &Author,

@@ -11,7 +11,7 @@ use crate::service::tokens::random_hex;
 use crate::service::{ControlPlane, ServiceError};
 use crate::store::audit::Author;
 use crate::store::payments::OrderRow;
-use crate::store::{StoreError, payments};
+use crate::store::{StoreError, orders, payments, subjects};
 
 /// The values that `x-token` signs, in this order, without anything between them:
 /// <https://docs.cinetpay.com/api/1.0-en/checkout/hmac>
@@ -119,8 +119,15 @@ pub fn is_amount(written: &str, amount: i64) -> bool {
     whole.parse() == Ok(amount)
 }
 
+/// For how long whoever asks again is sent to the same order, ms. Prices may change, and CinetPay's pages end.
+const ORDER_MS: i64 = 3_600_000;
+
+/// Most orders that a subject makes in that time and does not pay.
+const ORDERS_MAX: i64 = 10;
+
 impl ControlPlane {
-    /// Makes an order, and asks CinetPay for the page where it is paid.
+    /// The page where a subject's order is paid: of the one that it made a while ago, or of a new one, for which CinetPay is
+    /// asked.
     pub(super) async fn begin_order(
         &self,
         author: &Author,
@@ -143,11 +150,29 @@ impl ControlPlane {
             paid_ms: None,
         };
         // First the order, so that no notification can come before it.
-        let made: Result<(), StoreError> = self
+        let page = self
             .database
-            .transact("make order", |tx| Box::pin(async move { payments::make_order(tx, order).await }))
-            .await;
-        made?;
+            .transact("make order", |tx| {
+                Box::pin(async move {
+                    // One at a time, or each would see none of the others.
+                    subjects::lock(tx, &[subject]).await?;
+                    let after_ms = order.created_ms.saturating_sub(ORDER_MS);
+                    if let Some(page) = orders::page(tx, order, after_ms).await? {
+                        return Ok(Some(page));
+                    }
+                    if orders::unpaid(tx, &order.provider, subject, after_ms).await? >= ORDERS_MAX {
+                        return Err(ServiceError::Busy(
+                            "Too many payments were begun and not made. Make one of them, or try again in an hour.",
+                        ));
+                    }
+                    payments::make_order(tx, order).await?;
+                    Ok(None)
+                })
+            })
+            .await?;
+        if let Some(page) = page {
+            return Ok(page);
+        }
         let body = json!({
             "apikey": settings.api_key.expose(),
             "site_id": settings.site_id,
@@ -168,10 +193,19 @@ impl ControlPlane {
         let answer = post(client, &url, &body).await.map_err(unavailable)?;
         let page =
             text(&answer, "/data/payment_url").filter(|_| text(&answer, "/code").as_deref() == Some("201"));
-        page.ok_or_else(|| {
+        let page = page.ok_or_else(|| {
             let code = text(&answer, "/code").unwrap_or_default();
             unavailable(CinetPayError::Unexpected(format!("code {:?}", short(&code))))
-        })
+        })?;
+        let url = page.as_str();
+        let written: Result<(), StoreError> = self
+            .database
+            .transact("note page of order", |tx| {
+                Box::pin(async move { orders::write_page(tx, &order.provider, &order.id, url).await })
+            })
+            .await;
+        written?;
+        Ok(page)
     }
 }
 

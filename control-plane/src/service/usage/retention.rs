@@ -1,8 +1,9 @@
 //! Folds what lies back: hours into days, days into months, in batches that leave room for syncs. Sums stay what they were;
-//! what goes is detail. Any replica may do it.
+//! what goes is detail. Any replica may do it. It also forgets what is kept for a time only: denials, and orders that nobody
+//! paid.
 //!
-//! Time is that of the clock, but never later than the newest usage that was reported: a clock that is set years ahead folds
-//! nothing that is still being counted.
+//! Time is that of the clock, but never later than the newest of what is there: a clock that is set years ahead folds
+//! nothing that is still being counted, and forgets nothing that is new.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::record::KEY_DAYS;
 use crate::calendar::DAY_MS;
 use crate::service::ControlPlane;
 use crate::store::usage::{Horizons, fold, recorded};
-use crate::store::{StoreError, subjects};
+use crate::store::{StoreError, denials, orders, subjects};
 
 /// How often it looks whether there is something to fold.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -22,6 +23,9 @@ const BATCH_ROWS_MAX: i64 = 2_000;
 
 /// Most subjects of one batch, which it locks.
 const BATCH_SUBJECTS_MAX: i64 = 100;
+
+/// How long an order is kept that nobody paid, days: much longer than it can still be paid.
+const UNPAID_DAYS: i64 = 30;
 
 /// Least pause between two batches. It is as long as the batch took where that was longer: half the writer's time is for syncs.
 const PAUSE_MS_MIN: u64 = 20;
@@ -33,8 +37,15 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Folds one batch. Answers how many rows it was; 0 when there is nothing to fold.
+    /// Folds or forgets one batch. Answers how many rows it was; 0 when there is nothing to do.
     pub async fn fold(&mut self, plane: &ControlPlane) -> Result<u64, StoreError> {
+        match self.fold_usage(plane).await? {
+            0 => forget(plane).await,
+            rows => Ok(rows),
+        }
+    }
+
+    async fn fold_usage(&mut self, plane: &ControlPlane) -> Result<u64, StoreError> {
         let Some(newest_ms) = fold::newest(&plane.database).await? else {
             return Ok(0);
         };
@@ -116,4 +127,29 @@ impl Keeper {
             down = down && pause == INTERVAL;
         }
     }
+}
+
+/// Forgets one batch of what is kept for a time only.
+async fn forget(plane: &ControlPlane) -> Result<u64, StoreError> {
+    let database = &plane.database;
+    let back = |newest_ms: i64, days: i64| {
+        plane.clock.now_ms().min(newest_ms).saturating_sub(days.saturating_mul(DAY_MS)).max(0)
+    };
+    if let Some(newest_ms) = denials::newest(database).await? {
+        let before_ms = back(newest_ms, i64::from(plane.settings.usage.denials_days));
+        let work = database.transact("forget denials", |tx| {
+            Box::pin(async move { denials::prune(tx, before_ms, BATCH_ROWS_MAX).await })
+        });
+        let rows: u64 = work.await?;
+        if rows > 0 {
+            return Ok(rows);
+        }
+    }
+    let Some(newest_ms) = orders::newest_unpaid(database).await? else { return Ok(0) };
+    let before_ms = back(newest_ms, UNPAID_DAYS);
+    database
+        .transact("forget orders", |tx| {
+            Box::pin(async move { orders::prune(tx, before_ms, BATCH_ROWS_MAX).await })
+        })
+        .await
 }

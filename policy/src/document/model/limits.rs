@@ -30,9 +30,12 @@ pub struct Tier {
     /// How long a subject that takes it for the first time may try it before it pays, days. 0: not at all.
     #[serde(default, skip_serializing_if = "is_default")]
     pub trial_days: u32,
-    /// What it costs. Nothing: it is free.
+    /// What it costs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prices: Vec<Price>,
+    /// Whether a subject may take it without paying. Not together with `prices`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub free: bool,
     /// What it was before, for those who subscribed to it then; the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<EarlierTier>,

@@ -325,7 +325,7 @@ fn a_value_of_another_type_is_refused_with_its_place() {
     check(
         &changed("  free: &free\n    limits:", "  free: &free\n    limits: []\n    rest:"),
         expect![
-            "line 14: tiers.free.rest: remove `rest`, or write one of description, title, visible, order, trial_days, prices, earlier, features, limits [column 5]"
+            "line 14: tiers.free.rest: remove `rest`, or write one of description, title, visible, order, trial_days, prices, free, earlier, features, limits [column 5]"
         ],
     );
     check(

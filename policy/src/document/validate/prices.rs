@@ -13,6 +13,12 @@ pub(super) fn validate(document: &PolicyDocument, faults: &mut Faults) {
         let path = member("tiers", name);
         priced |= !tier.prices.is_empty();
         prices(document, &tier.prices, &tier.limits, &path, faults);
+        if tier.free && !tier.prices.is_empty() {
+            faults.add(
+                member(&path, "free"),
+                "leave `free` out: who takes a tier with `prices` pays for it first",
+            );
+        }
         for (index, earlier) in tier.earlier.iter().enumerate() {
             let path = item(&member(&path, "earlier"), index);
             priced |= !earlier.prices.is_empty();

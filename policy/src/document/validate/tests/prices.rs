@@ -129,3 +129,13 @@ fn prices_have_a_currency() {
     );
     check(json!({"billing": {"currency": "XOF", "grace_days": 0}}), expect![[""]]);
 }
+
+#[test]
+fn what_costs_something_is_not_free() {
+    let tier = |prices: Value| json!({"billing": {"currency": "EUR"}, "tiers": {"pro": {"free": true, "prices": prices}}});
+    check(tier(json!([])), expect![[""]]);
+    check(
+        tier(json!([{"flat": 0}])),
+        expect!["tiers.pro.free: leave `free` out: who takes a tier with `prices` pays for it first"],
+    );
+}
