@@ -15,6 +15,7 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, BufferType, ContextType, LogLevel, MapType, MetricType, Status};
 use tollgate_policy::jwt::provider::{self, Hash};
 
+use crate::clock::Offset;
 use crate::edge::Edge;
 use crate::host::{Call, CallRefused, Cas, CasMismatch, HeaderMap, Host, Level, Now, Reply};
 use crate::request::{Flow, Request};
@@ -42,13 +43,13 @@ unsafe extern "C" {
 
 struct Envoy {
     queue: Option<u32>,
-    /// Unix time less monotonic time, ms. Read anew on each tick, so that a request reads one clock.
-    offset_ms: Cell<i64>,
+    /// Read anew on each tick, so that a request reads one clock.
+    offset: Cell<Offset>,
 }
 
 impl Envoy {
     fn new(queue: Option<u32>) -> Self {
-        let envoy = Self { queue, offset_ms: Cell::new(0) };
+        let envoy = Self { queue, offset: Cell::new(Offset::default()) };
         envoy.read_wall_clock();
         envoy
     }
@@ -56,14 +57,14 @@ impl Envoy {
 
 impl Host for Envoy {
     fn now(&self) -> Now {
-        let mono_ms = monotonic_ms();
-        Now { wall_ms: self.offset_ms.get().saturating_add_unsigned(mono_ms), mono_ms }
+        let mono_ns = monotonic_ns();
+        Now { wall_ms: self.offset.get().wall_ms(mono_ns), mono_ms: mono_ns / 1_000_000 }
     }
 
     fn read_wall_clock(&self) {
         let wall = hostcalls::get_current_time().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        let wall_ms = wall.map_or(0, |wall| i64::try_from(wall.as_millis()).unwrap_or(i64::MAX));
-        self.offset_ms.set(wall_ms.saturating_sub_unsigned(monotonic_ms()));
+        let wall_ns = wall.map_or(0, |wall| wall.as_nanos());
+        self.offset.set(Offset::of(wall_ns, monotonic_ns()));
     }
 
     fn random(&self) -> [u8; 16] {
@@ -223,10 +224,6 @@ fn gone(_: Result<(), Status>) {}
 fn monotonic_ns() -> u64 {
     // Safety: the call writes one number to a place that the binding owns; it has no other precondition.
     unsafe { wasi::clock_time_get(wasi::CLOCKID_MONOTONIC, 1) }.unwrap_or(0)
-}
-
-fn monotonic_ms() -> u64 {
-    monotonic_ns() / 1_000_000
 }
 
 /// The proxy's native verifier, as `tollgate_policy` wants it.

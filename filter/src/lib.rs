@@ -5,6 +5,7 @@
 //! `answer`, and `response` on its way back; what happens off that way is `wait`, `sync` and `leader`.
 
 pub mod answer;
+pub mod clock;
 pub mod config;
 pub mod denials;
 pub mod edge;

@@ -4,10 +4,13 @@
 use tollgate_policy::document::{PolicyDocument, Tier};
 use tollgate_policy::subscription::{ScheduledChange, Subscription, SubscriptionState};
 
+use self::pausing::{pause, resume};
 use super::subscriptions::write_in;
 use super::{ControlPlane, InForce, Invalid, NotFound, ServiceError};
 use crate::store::audit::Author;
 use crate::store::subjects::ListedSubscription;
+
+mod pausing;
 
 /// How long a tier stays in force after a payment failed, where the policy does not say, days.
 pub const GRACE_DAYS: u32 = 7;
@@ -35,7 +38,7 @@ pub enum Action {
         /// When.
         when: Option<When>,
     },
-    /// It ends. What was scheduled does not happen any more.
+    /// It ends, no later than it would have anyway. Of what was scheduled before that only what takes away happens.
     Cancel {
         /// When.
         when: When,
@@ -94,21 +97,19 @@ impl Action {
         }
         match self {
             Self::ChangeTier { tier, when } => {
-                let to = tier_of(document, tier)?;
-                // From a tier that the policy has no more any other is a way up.
-                let from = document.tiers.get(&before.tier);
-                let is_up = from.is_none_or(|from| (from.order, &before.tier) < (to.order, tier));
+                tier_of(document, tier)?;
+                let is_up = is_up(document, &before.tier, tier);
                 let when = when.unwrap_or(if is_up { When::Now } else { When::PeriodEnd });
                 change_tier(before, tier, moment(before, when, now_ms)?, now_ms)
             }
-            Self::Cancel { when } => cancel(before, moment(before, *when, now_ms)?, now_ms),
+            Self::Cancel { when } => Ok(cancel(before, moment(before, *when, now_ms)?, document, now_ms)),
             Self::Pause { when, until_ms } => {
                 pause(before, moment(before, *when, now_ms)?, *until_ms, now_ms)
             }
             Self::Resume => Ok(resume(before, now_ms)),
             Self::PastDue { grace_days } => {
                 let days = grace_days.or(document.billing.grace_days).unwrap_or(GRACE_DAYS);
-                Ok(past_due(before, days, now_ms))
+                past_due(before, days, now_ms)
             }
             Self::Trial { .. } => Ok(before.clone()),
         }
@@ -194,6 +195,12 @@ fn tier_of<'a>(document: &'a PolicyDocument, name: &str) -> Result<&'a Tier, Ser
     })
 }
 
+/// From a tier that the policy has no more any other is a way up.
+fn is_up(document: &PolicyDocument, from: &str, to: &str) -> bool {
+    let place = |name: &str| document.tiers.get(name).map(|tier| tier.order);
+    place(from).is_none_or(|order| place(to).is_some_and(|to_order| (order, from) < (to_order, to)))
+}
+
 fn refused<T>(message: &str) -> Result<T, ServiceError> {
     Err(ServiceError::invalid(Invalid::Action, message))
 }
@@ -238,6 +245,10 @@ fn change_tier(
     let ends_with_trial = after.state == SubscriptionState::Trialing && at_ms == after.trial_ends_at_ms;
     if let (true, Some(change)) = (ends_with_trial && at_ms.is_some(), after.changes.last_mut()) {
         change.state = Some(SubscriptionState::Active);
+        // A pause goes on over it.
+        let is_paused = before.effective(change.at_ms).state == SubscriptionState::Paused;
+        let paused = ScheduledChange { tier: None, state: Some(SubscriptionState::Paused), ..change.clone() };
+        after.changes.extend(is_paused.then_some(paused));
     }
     match after.expires_at_ms {
         Some(end_ms) if end_ms <= at_ms.unwrap_or(now_ms) => {
@@ -247,72 +258,62 @@ fn change_tier(
     }
 }
 
-fn cancel(before: &Subscription, at_ms: Option<i64>, now_ms: i64) -> Result<Subscription, ServiceError> {
+/// It is never in force when it would not have been, nor of a higher tier: an end that there is holds if it is earlier, and
+/// what takes away until then (a way down, a pause) still happens.
+fn cancel(before: &Subscription, at_ms: Option<i64>, document: &PolicyDocument, now_ms: i64) -> Subscription {
     let mut after = Subscription { changes: Vec::new(), ..before.clone() };
-    match at_ms {
-        Some(at_ms) if before.state.is_in_force() => {
-            (after.state, after.expires_at_ms) = (SubscriptionState::Cancelled, Some(at_ms));
-        }
+    let Some(at_ms) = at_ms.filter(|_| before.state.is_in_force()) else {
         // What is not in force has nothing left to run out.
-        _ => (after.state, after.expires_at_ms) = (SubscriptionState::Expired, Some(now_ms)),
-    }
-    Ok(after)
-}
-
-fn pause(
-    before: &Subscription,
-    at_ms: Option<i64>,
-    until_ms: Option<i64>,
-    now_ms: i64,
-) -> Result<Subscription, ServiceError> {
-    if !before.state.is_in_force() {
-        return refused("Only a subscription that is in force can be paused.");
-    }
-    if until_ms.is_some_and(|until_ms| until_ms <= at_ms.unwrap_or(now_ms)) {
-        return Err(past());
-    }
-    let mut after = before.clone();
-    let paused = Some(SubscriptionState::Paused);
-    match at_ms {
-        None => after.state = SubscriptionState::Paused,
-        Some(at_ms) => after.changes.push(ScheduledChange { at_ms, tier: None, state: paused }),
-    }
-    if let Some(at_ms) = until_ms {
-        after.changes.push(ScheduledChange { at_ms, tier: None, state: Some(before.state) });
-    }
-    Ok(after)
-}
-
-/// What was paused, cancelled or past due goes on as if it never had been: without an end, on trial if that is not over.
-fn resume(before: &Subscription, now_ms: i64) -> Subscription {
-    let mut after = before.clone();
-    let was_stopped = |state| {
-        matches!(state, SubscriptionState::Paused | SubscriptionState::Cancelled | SubscriptionState::PastDue)
+        (after.state, after.expires_at_ms) = (SubscriptionState::Expired, Some(now_ms));
+        return after;
     };
-    // A pause that was to come, and its end, do not.
-    let planned = after.changes.iter().any(|change| change.state == Some(SubscriptionState::Paused));
-    if planned || was_stopped(before.state) {
-        after.changes.retain(|change| change.tier.is_some() || change.state.is_none());
-    }
-    if was_stopped(before.state) {
-        let on_trial = before.trial_ends_at_ms.is_some_and(|end_ms| now_ms < end_ms);
-        after.state = if on_trial { SubscriptionState::Trialing } else { SubscriptionState::Active };
-        after.expires_at_ms = None;
+    let end_ms = over_ms(before, now_ms).map_or(at_ms, |over_ms| over_ms.min(at_ms));
+    (after.state, after.expires_at_ms) = (SubscriptionState::Cancelled, Some(end_ms));
+    let (mut tier, mut state) = (&before.tier, SubscriptionState::Cancelled);
+    let mut changes: Vec<_> = before.changes.iter().filter(|change| change.at_ms < end_ms).collect();
+    changes.sort_by_key(|change| change.at_ms);
+    for change in changes {
+        let down = change.tier.as_ref().filter(|to| *to != tier && !is_up(document, tier, to));
+        tier = down.unwrap_or(tier);
+        let next = match change.state {
+            Some(next) if next.is_in_force() => Some(SubscriptionState::Cancelled),
+            next => next,
+        };
+        let next = next.filter(|next| *next != state);
+        state = next.unwrap_or(state);
+        if down.is_some() || next.is_some() {
+            let tier = down.cloned();
+            after.changes.push(ScheduledChange { at_ms: change.at_ms, tier, state: next });
+        }
     }
     after
 }
 
+/// The first moment after `now_ms` (Unix ms) at which it is over by itself.
+fn over_ms(before: &Subscription, now_ms: i64) -> Option<i64> {
+    let mut at_ms = now_ms;
+    loop {
+        at_ms = before.next_moment_ms(at_ms)?;
+        if before.effective(at_ms).state == SubscriptionState::Expired {
+            return Some(at_ms);
+        }
+    }
+}
+
 /// Repeated, it does not prolong the grace: each attempt at a payment fails anew.
-fn past_due(before: &Subscription, grace_days: u32, now_ms: i64) -> Subscription {
+fn past_due(before: &Subscription, grace_days: u32, now_ms: i64) -> Result<Subscription, ServiceError> {
     if before.state == SubscriptionState::PastDue {
-        return before.clone();
+        return Ok(before.clone());
+    }
+    if !before.state.is_in_force() {
+        return refused("Only a subscription that is in force has a grace: pay or resume it first.");
     }
     let end_ms = now_ms.saturating_add(i64::from(grace_days) * DAY_MS);
-    Subscription {
+    Ok(Subscription {
         state: SubscriptionState::PastDue,
         expires_at_ms: Some(before.expires_at_ms.map_or(end_ms, |expires_ms| expires_ms.min(end_ms))),
         ..before.clone()
-    }
+    })
 }
 
 fn trial(
@@ -346,5 +347,7 @@ fn trial(
     })
 }
 
+#[cfg(test)]
+mod histories;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::post;
+use expect_test::expect;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -17,6 +18,7 @@ use tollgate_control_plane::service::deliveries::CLAIM_MS;
 use tollgate_control_plane::service::deliveries::signature::{Secret, sign};
 use tollgate_control_plane::service::event_endpoints::EndpointWish;
 use tollgate_control_plane::service::happenings::{Happening, note};
+use tollgate_control_plane::service::moments::Moments;
 use tollgate_control_plane::service::{Invalid, ServiceError};
 use tollgate_control_plane::store::event_deliveries;
 
@@ -636,5 +638,131 @@ async fn what_is_old_is_forgotten() {
     .await;
     let list = served.get(&format!("/v1/event-endpoints/{endpoint}/deliveries")).await;
     assert_eq!(list["items"], json!([]));
+    served.stop().await;
+}
+
+/// What was told of tiers and subscriptions, in the order in which it happened.
+fn told_of_subscriptions(received: &[Received]) -> Vec<String> {
+    let mut told: Vec<(String, String)> = received
+        .iter()
+        .map(|event| {
+            let (kind, event) = (event.kind(), event.json());
+            let shown = match kind.as_str() {
+                "tier.changed" => format!("{} -> {}", event["data"]["from"], event["data"]["to"]),
+                "trial.ending" => format!("{} {}", event["data"]["tier"], event["data"]["ends_at"]),
+                _ => event["data"]["tier"].to_string(),
+            };
+            (event["timestamp"].as_str().unwrap().to_owned(), format!("{kind} {shown}").replace('"', ""))
+        })
+        .collect();
+    told.sort();
+    told.into_iter().map(|(at, event)| format!("{} {event}", &at[..10])).collect()
+}
+
+/// Lets time pass, and looks as often as replicas might.
+async fn pass_days(served: &Served, days: u64) {
+    served.clock.pass(days * 24 * HOUR_MS);
+    for _ in 0..2 {
+        Moments.look(&served.plane).await.unwrap();
+    }
+}
+
+const OF_SUBSCRIPTIONS: &[&str] = &["tier.changed", "trial.ending", "subscription.expired"];
+
+#[tokio::test]
+async fn a_trial_is_told_when_it_begins_is_about_to_end_and_ends_each_once() {
+    on_each_database(async |test| {
+        let served = Served::start_with_policy(&test.url).await;
+        let receiver = Receiver::start().await;
+        add(&served, &receiver.url(), OF_SUBSCRIPTIONS).await;
+        let path = "/v1/subscriptions/user:a";
+        let trial = json!({"action": "trial", "tier": "pro", "days": 7});
+        post_ok(&served, &format!("{path}/actions"), trial).await;
+        pass_days(&served, 3).await;
+        receiver.wait(1).await;
+        pass_days(&served, 1).await;
+        receiver.wait(2).await;
+        // A write while the end is near does not tell it again.
+        let later = json!({"anchor_ms": START_MS});
+        assert_eq!(served.send(Method::PATCH, path, Some(later)).await.0, 200);
+        pass_days(&served, 1).await;
+        pass_days(&served, 2).await;
+        pass_days(&served, 3).await;
+        let received = receiver.wait(4).await;
+        expect![[r#"
+            2027-03-01 tier.changed free -> pro
+            2027-03-05 trial.ending pro 2027-03-08T00:00:00Z
+            2027-03-08 subscription.expired pro
+            2027-03-08 tier.changed pro -> free"#]]
+        .assert_eq(&told_of_subscriptions(&received).join("\n"));
+        let events = served.get("/v1/events?subject=user:a").await;
+        assert_eq!(events["items"].as_array().unwrap().len(), 4, "each once: {events}");
+        served.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_scheduled_tier_and_an_expiry_are_told_once_and_at_their_moments() {
+    on_each_database(async |test| {
+        let served = Served::start_with_policy(&test.url).await;
+        let receiver = Receiver::start().await;
+        add(&served, &receiver.url(), OF_SUBSCRIPTIONS).await;
+        let path = "/v1/subscriptions/user:a";
+        served.put(path, json!({"tier": "free", "expires_at_ms": START_MS + 9 * 86_400_000})).await;
+        let up = json!({"at": "2027-03-03T00:00:00Z", "tier": "pro"});
+        post_ok(&served, &format!("{path}/changes"), up).await;
+        pass_days(&served, 1).await;
+        assert_eq!(served.get("/v1/events").await["items"], json!([]), "the same tier as before");
+        // Late: it is told as what happened then.
+        pass_days(&served, 4).await;
+        receiver.wait(1).await;
+        pass_days(&served, 1).await;
+        // Whoever writes first writes down what happened before: here that it was over, and then is not.
+        served.clock.pass(4 * 24 * HOUR_MS);
+        served.put(path, json!({"tier": "pro"})).await;
+        pass_days(&served, 1).await;
+        let received = receiver.wait(4).await;
+        expect![[r#"
+            2027-03-03 tier.changed free -> pro
+            2027-03-10 subscription.expired pro
+            2027-03-10 tier.changed pro -> free
+            2027-03-11 tier.changed free -> pro"#]]
+        .assert_eq(&told_of_subscriptions(&received).join("\n"));
+        let events = served.get("/v1/events?subject=user:a").await;
+        assert_eq!(events["items"].as_array().unwrap().len(), 4, "each once: {events}");
+        served.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pause_tells_that_the_tier_went_and_came_back_and_not_that_it_is_over() {
+    let test = TestDatabase::sqlite();
+    let served = Served::start_with_policy(&test.url).await;
+    let receiver = Receiver::start().await;
+    add(&served, &receiver.url(), OF_SUBSCRIPTIONS).await;
+    let path = "/v1/subscriptions/user:a/actions";
+    let trial = json!({"action": "trial", "tier": "pro", "days": 7, "then": "active"});
+    post_ok(&served, path, trial).await;
+    receiver.wait(1).await;
+    pass_days(&served, 1).await;
+    post_ok(&served, path, json!({"action": "pause"})).await;
+    receiver.wait(2).await;
+    // Past the end of the trial: what was scheduled for it does not put the tier in force.
+    pass_days(&served, 9).await;
+    assert_eq!(served.get("/v1/subjects/user:a").await["tier"], "free");
+    post_ok(&served, path, json!({"action": "resume"})).await;
+    assert_eq!(served.get("/v1/subjects/user:a").await["tier"], "pro");
+    receiver.wait(3).await;
+    pass_days(&served, 3).await;
+    let received = receiver.wait(3).await;
+    expect![[r#"
+        2027-03-01 tier.changed free -> pro
+        2027-03-02 tier.changed pro -> free
+        2027-03-11 tier.changed free -> pro"#]]
+    .assert_eq(&told_of_subscriptions(&received).join("\n"));
+    let events = served.get("/v1/events?subject=user:a").await;
+    assert_eq!(events["items"].as_array().unwrap().len(), 3, "{events}");
     served.stop().await;
 }

@@ -4,7 +4,7 @@ use expect_test::{Expect, expect};
 
 use super::*;
 
-fn document() -> PolicyDocument {
+pub(super) fn document() -> PolicyDocument {
     let text = "
 version: 1
 meters: {calls: {}}
@@ -112,6 +112,79 @@ fn what_is_cancelled_is_valid_until_its_end_and_can_be_resumed() {
         expect!["refused: The subscription ends before that. Resume it first."],
     );
     check(&basic(), &[cancel(When::At(10 * DAY_MS))], expect!["refused: Name a moment that is to come."]);
+}
+
+#[test]
+fn cancelling_never_prolongs_what_there_is() {
+    let cancel = |when| Action::Cancel { when };
+    let ends = Subscription { expires_at_ms: Some(13 * DAY_MS), ..basic() };
+    check(&ends, &[cancel(When::PeriodEnd)], expect!["basic Cancelled, until 13"]);
+    let past_due = Action::PastDue { grace_days: Some(7) };
+    check(&basic(), &[past_due, cancel(When::PeriodEnd)], expect!["basic Cancelled, until 17"]);
+    check(
+        &basic(),
+        &[cancel(When::At(12 * DAY_MS)), cancel(When::PeriodEnd)],
+        expect!["basic Cancelled, until 12"],
+    );
+    let trial =
+        Subscription { state: SubscriptionState::Trialing, trial_ends_at_ms: Some(14 * DAY_MS), ..basic() };
+    check(&trial, &[cancel(When::At(40 * DAY_MS))], expect!["basic Cancelled, until 14"]);
+    let over = ScheduledChange { at_ms: 15 * DAY_MS, tier: None, state: Some(SubscriptionState::Expired) };
+    let ending = Subscription { changes: vec![over], ..basic() };
+    check(&ending, &[cancel(When::PeriodEnd)], expect!["basic Cancelled, until 15"]);
+}
+
+#[test]
+fn what_takes_away_before_the_end_outlives_cancelling_and_a_way_up_does_not() {
+    let cancel = Action::Cancel { when: When::PeriodEnd };
+    let at = |days| Some(When::At(days * DAY_MS));
+    check(&basic(), &[to("free", at(12)), cancel.clone()], expect!["basic Cancelled, until 30; 12: free"]);
+    check(&basic(), &[to("pro", at(12)), cancel.clone()], expect!["basic Cancelled, until 30"]);
+    let pause = Action::Pause { when: When::At(12 * DAY_MS), until_ms: Some(15 * DAY_MS) };
+    check(&basic(), &[pause, cancel, Action::Resume], expect!["basic Active"]);
+}
+
+/// A trial up to day 14 that goes on afterwards, or does not.
+fn on_trial(goes_on: bool) -> Subscription {
+    let active = ScheduledChange { at_ms: 14 * DAY_MS, tier: None, state: Some(SubscriptionState::Active) };
+    Subscription {
+        state: SubscriptionState::Trialing,
+        trial_ends_at_ms: Some(14 * DAY_MS),
+        changes: goes_on.then_some(active).into_iter().collect(),
+        ..basic()
+    }
+}
+
+#[test]
+fn a_paused_trial_stays_paused_at_its_end_and_is_over_unless_it_goes_on() {
+    let pause =
+        |until: Option<i64>| Action::Pause { when: When::Now, until_ms: until.map(|day| day * DAY_MS) };
+    check(&on_trial(true), &[pause(None)], expect!["basic Paused; 14: Active; 14: Paused"]);
+    check(&on_trial(true), &[pause(None), Action::Resume], expect!["basic Trialing; 14: Active"]);
+    check(&on_trial(true), &[pause(Some(20))], expect!["basic Paused; 14: Active; 14: Paused; 20: Active"]);
+    check(&on_trial(true), &[pause(Some(20)), Action::Resume], expect!["basic Trialing; 14: Active"]);
+    check(&on_trial(true), &[pause(Some(12)), Action::Resume], expect!["basic Trialing; 14: Active"]);
+    check(&on_trial(false), &[pause(None)], expect!["basic Paused; 14: Expired"]);
+    check(&on_trial(false), &[pause(Some(20))], expect!["basic Paused; 14: Expired"]);
+    check(&on_trial(false), &[pause(None), Action::Resume], expect!["basic Trialing"]);
+    // Paused by hand: what comes after the trial is no end of the pause.
+    let paused = Subscription { state: SubscriptionState::Paused, ..on_trial(true) };
+    check(&paused, &[Action::Resume], expect!["basic Trialing; 14: Active"]);
+}
+
+#[test]
+fn resuming_a_pause_gives_back_the_end_there_was() {
+    let pause = Action::Pause { when: When::Now, until_ms: None };
+    let ends = Subscription { expires_at_ms: Some(13 * DAY_MS), ..basic() };
+    check(&ends, &[pause.clone(), Action::Resume], expect!["basic Active, until 13"]);
+    let cancel = Action::Cancel { when: When::PeriodEnd };
+    check(&basic(), &[cancel, pause.clone(), Action::Resume], expect!["basic Cancelled, until 30"]);
+    let past_due = Action::PastDue { grace_days: None };
+    check(
+        &basic(),
+        &[pause, past_due],
+        expect!["refused: Only a subscription that is in force has a grace: pay or resume it first."],
+    );
 }
 
 #[test]
