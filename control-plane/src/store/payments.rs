@@ -73,8 +73,17 @@ static OF_ACCOUNT: Statement = Statement::new(
 );
 static OF_SUBJECT: Statement = Statement::new(
     "SELECT provider, reference, account, subject, outcome FROM payment_snapshots WHERE subject = $1
-     ORDER BY provider, reference LIMIT $2",
+     ORDER BY CASE {text outcome state}
+                  WHEN 'expired' THEN 2 WHEN 'paused' THEN 1 WHEN 'pending' THEN 1 ELSE 0 END,
+              COALESCE({bigint outcome expires_at_ms}, 9223372036854775807) DESC, provider, reference
+     LIMIT $2",
 );
+static SNAPSHOT: Statement = Statement::new(
+    "SELECT provider, reference, account, subject, outcome FROM payment_snapshots
+     WHERE provider = $1 AND reference = $2",
+);
+static FORGET_SNAPSHOT: Statement =
+    Statement::new("DELETE FROM payment_snapshots WHERE provider = $1 AND reference = $2");
 static WRITE_SNAPSHOT: Statement = Statement::new(
     "INSERT INTO payment_snapshots (provider, reference, account, subject, outcome) VALUES ($1, $2, $3, $4, $5)
      ON CONFLICT (provider, reference) DO UPDATE SET
@@ -126,9 +135,24 @@ pub async fn of_account(
     tx.fetch_all(&OF_ACCOUNT, values![provider, account]).await?.iter().map(read_snapshot).collect()
 }
 
-/// At most `limit` of what a subject has with all providers.
+/// At most `limit` of what a subject has with all providers: first what can be in force for longest, last what is over.
 pub async fn of_subject(tx: &mut Tx<'_>, subject: &str, limit: i64) -> Result<Vec<SnapshotRow>, StoreError> {
     tx.fetch_all(&OF_SUBJECT, values![subject, limit]).await?.iter().map(read_snapshot).collect()
+}
+
+/// One subscription at a provider.
+pub async fn snapshot(
+    tx: &mut Tx<'_>,
+    provider: &str,
+    reference: &str,
+) -> Result<Option<SnapshotRow>, StoreError> {
+    let row = tx.fetch_first(&SNAPSHOT, values![provider, reference]).await?;
+    row.as_ref().map(read_snapshot).transpose()
+}
+
+/// Forgets one.
+pub async fn forget_snapshot(tx: &mut Tx<'_>, provider: &str, reference: &str) -> Result<(), StoreError> {
+    tx.execute(&FORGET_SNAPSHOT, values![provider, reference]).await.map(drop)
 }
 
 /// Writes what a subscription at a provider comes to.

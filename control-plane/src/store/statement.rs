@@ -1,6 +1,7 @@
-//! One text of SQL for two databases. Two things differ, and a statement's text names them in braces:
+//! One text of SQL for two databases. Three things differ, and a statement's text names them in braces:
 //!
 //! - `{rows $1 r subject text, taken bigint}`: the JSON array of objects in parameter 1, as rows named `r`;
+//! - `{text outcome state}`, `{bigint outcome expires_at_ms}`: a member of the JSON object in a column;
 //! - `{lock}`: `FOR UPDATE` where rows can be locked; SQLite's one writer needs none.
 //!
 //! Parameters are `$1`, `$2`, … on both.
@@ -55,6 +56,15 @@ fn expand_word(word: &str, dialect: Dialect) -> String {
     match (word, dialect) {
         ("lock", Dialect::Sqlite) => String::new(),
         ("lock", Dialect::Postgres) => "FOR UPDATE".to_owned(),
+        (word, dialect) if word.starts_with("text ") || word.starts_with("bigint ") => {
+            let mut parts = word.splitn(3, ' ');
+            let mut part = || parts.next().unwrap_or_default();
+            let (kind, column, member) = (part(), part(), part());
+            match dialect {
+                Dialect::Sqlite => format!("CAST({column} ->> '{member}' AS {kind})"),
+                Dialect::Postgres => format!("CAST(CAST({column} AS jsonb) ->> '{member}' AS {kind})"),
+            }
+        }
         _ => {
             let word = word.strip_prefix("rows ").unwrap_or(word);
             let mut parts = word.splitn(3, ' ');
@@ -81,6 +91,13 @@ fn expand_rows(parameter: &str, name: &str, columns: &str, dialect: Dialect) -> 
 #[cfg(test)]
 mod tests {
     use super::{Dialect, expand};
+
+    #[test]
+    fn members_of_json_are_of_a_kind() {
+        let text = "{bigint outcome end_ms}";
+        assert_eq!(expand(text, Dialect::Sqlite), "CAST(outcome ->> 'end_ms' AS bigint)");
+        assert_eq!(expand(text, Dialect::Postgres), "CAST(CAST(outcome AS jsonb) ->> 'end_ms' AS bigint)");
+    }
 
     #[test]
     fn one_text_serves_two_databases() {

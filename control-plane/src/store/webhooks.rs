@@ -101,6 +101,12 @@ pub struct FactRow {
     pub fact: String,
 }
 
+/// Latest that a webhook is tried again after it was tried, ms.
+pub const NEXT_MS_MAX: i64 = 6 * 3_600_000;
+
+/// How long after it was looked at a webhook that comes again is looked at again, ms.
+const AGAIN_MS: i64 = 5_000;
+
 static TAKE_IDS: Statement =
     Statement::new("UPDATE counters SET value = value + $1 WHERE name = 'webhooks' RETURNING value");
 static STORE: Statement = Statement::new(
@@ -116,17 +122,25 @@ static STORE: Statement = Statement::new(
      ON CONFLICT (provider, event_id, hash) DO UPDATE SET deliveries = webhook_inbox.deliveries + excluded.deliveries
      RETURNING provider, event_id, hash, deliveries, state",
 );
+// One that was looked at just now is looked at again in a moment, not at once: whoever repeats a notification must not set the
+// pace of what is asked of the provider.
 static AGAIN: Statement = Statement::new(
-    "UPDATE webhook_inbox SET state = 'pending', attempts = 0, next_ms = $2
-     WHERE state IN ('done', 'failed') AND EXISTS (
+    "UPDATE webhook_inbox
+     SET state = 'pending', attempts = CASE state WHEN 'pending' THEN attempts ELSE 0 END,
+         next_ms = CASE WHEN next_ms > $2 - $3 THEN $2 + $3 ELSE $2 END
+     WHERE (state IN ('done', 'failed', 'ignored') OR (state = 'pending' AND next_ms > $2 + $3)) AND EXISTS (
          SELECT 1 FROM {rows $1 r provider text, event_id text, hash text}
          WHERE r.provider = webhook_inbox.provider AND r.event_id = webhook_inbox.event_id
            AND r.hash = webhook_inbox.hash)",
 );
+// One that is to be tried later than can be was stored by a clock that was ahead: it must not wait until then.
 static DUE: Statement = Statement::new(
     "SELECT id, provider, event_id, kind, account, reference, at_ms, received_ms, deliveries, state, attempts, next_ms,
             error, subject, fact
-     FROM webhook_inbox WHERE state = 'pending' AND next_ms <= $1 AND provider = $2 ORDER BY next_ms, id LIMIT $3",
+     FROM webhook_inbox
+     WHERE state = 'pending' AND provider = $2
+       AND (next_ms <= $1 OR next_ms > $1 + $4 OR (attempts = 0 AND next_ms > $1 + $5))
+     ORDER BY next_ms, id LIMIT $3",
 );
 static LOCK_PENDING: Statement =
     Statement::new("SELECT id FROM webhook_inbox WHERE id = $1 AND state = 'pending' {lock}");
@@ -185,7 +199,7 @@ pub async fn store(tx: &mut Tx<'_>, webhooks: &[NewWebhook]) -> Result<Vec<Store
             .iter()
             .map(|w| serde_json::json!({"provider": w.provider, "event_id": w.event_id, "hash": w.hash}))
             .collect();
-        tx.execute(&AGAIN, values![json_rows(&keys)?, now_ms]).await?;
+        tx.execute(&AGAIN, values![json_rows(&keys)?, now_ms, AGAIN_MS]).await?;
     }
     let read = |row: &Row| {
         Ok(Stored {
@@ -199,14 +213,16 @@ pub async fn store(tx: &mut Tx<'_>, webhooks: &[NewWebhook]) -> Result<Vec<Store
     stored.iter().map(read).collect()
 }
 
-/// At most `limit` webhooks of a provider that are to be worked off at `now_ms`, the longest due first.
+/// At most `limit` webhooks of a provider that are to be worked off at `now_ms`, the longest due first. What a clock that was
+/// ahead put off is due, too.
 pub async fn due(
     database: &Database,
     provider: &str,
     now_ms: i64,
     limit: i64,
 ) -> Result<Vec<WebhookRow>, StoreError> {
-    database.fetch_all(&DUE, values![now_ms, provider, limit]).await?.iter().map(read_row).collect()
+    let values = values![now_ms, provider, limit, NEXT_MS_MAX, AGAIN_MS];
+    database.fetch_all(&DUE, values).await?.iter().map(read_row).collect()
 }
 
 /// Locks a webhook; answers whether it is still to be worked off.

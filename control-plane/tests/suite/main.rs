@@ -20,6 +20,7 @@ mod ledger;
 mod lifecycle;
 mod me;
 mod moving;
+mod payment_faults;
 mod payment_histories;
 mod payments;
 mod sink;

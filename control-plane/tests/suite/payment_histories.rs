@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tollgate_control_plane::config::Settings;
 use tollgate_control_plane::service::ControlPlane;
 use tollgate_control_plane::service::payments::{Delivery, PaymentSettings, Provider, reference_of};
+use tollgate_control_plane::service::subscriptions::Wish;
 
 use super::payments::{POLICY, SETTINGS, stripe_event, stripe_signature};
 use super::support::{START_MS, TestClock, author, plane_with};
@@ -42,7 +43,7 @@ fn step() -> impl Strategy<Value = Step> {
         "paused",
         "canceled",
     ];
-    let prices = ["price_basic", "price_pro"];
+    let prices = ["price_basic", "price_pro", "price_basic", "price_pro", "price_nobody_knows"];
     let pauses = [0, 0, 1, 3_600, 86_400];
     let select = |values: &'static [&'static str]| proptest::sample::select(values);
     (
@@ -67,15 +68,16 @@ fn step() -> impl Strategy<Value = Step> {
         })
 }
 
-/// A history, and the order in which it is told: every event once or more.
-fn told() -> impl Strategy<Value = (Vec<Step>, Vec<usize>)> {
+/// A history, the order in which it is told: every event once or more, and whether the subject had something before that
+/// nobody paid for.
+fn told() -> impl Strategy<Value = (Vec<Step>, Vec<usize>, bool)> {
     proptest::collection::vec(step(), 1..10).prop_flat_map(|steps| {
         let count = steps.len();
         let repeated = proptest::collection::vec(0..count, 0..6);
         let order = repeated.prop_flat_map(move |repeated| {
             Just((0..count).chain(repeated).collect::<Vec<_>>()).prop_shuffle()
         });
-        (Just(steps), order)
+        (Just(steps), order, any::<bool>())
     })
 }
 
@@ -139,16 +141,24 @@ fn any_order_and_repetition_of_a_history_ends_in_the_same_state() {
     let number = std::cell::Cell::new(0_u32);
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     runner
-        .run(&told(), |(steps, order)| {
+        .run(&told(), |(steps, order, has_before)| {
             number.set(number.get() + 1);
             let (one, other) = (format!("one{}", number.get()), format!("oth{}", number.get()));
             let ends = runtime.block_on(async {
+                if has_before {
+                    for name in [&one, &other] {
+                        let wish = Wish { tier: Some("basic".to_owned()), ..Wish::default() };
+                        let subject = format!("user:{name}");
+                        plane.set_subscription(&author(&plane), &subject, &wish).await.unwrap();
+                    }
+                }
                 let (first, second) = (events(&steps, &one), events(&steps, &other));
                 let in_order: Vec<&Value> = first.iter().collect();
                 let shuffled: Vec<&Value> = order.iter().filter_map(|at| second.get(*at)).collect();
                 let in_order = tell(&plane, &in_order, &format!("user:{one}")).await;
                 (in_order, tell(&plane, &shuffled, &format!("user:{other}")).await)
             });
+            prop_assert!(!has_before || ends.0.as_ref().is_some_and(|has| has["state"] != "expired"));
             prop_assert_eq!(ends.0, ends.1);
             Ok(())
         })

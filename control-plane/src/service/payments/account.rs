@@ -3,15 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
-use tollgate_policy::compile::CompiledPolicy;
-use tollgate_policy::subscription::{Subscription, SubscriptionState};
 
-use super::compose::compose;
-use super::fact::{Fact, Fault, Known, Meaning, Payment, What, check_amount, fold};
+use super::fact::{Fact, Fault, Folded, Known, KnownPayment, Meaning, Payment, What, check_payment, fold};
 use super::provider::Provider;
 use super::settings::PaymentSettings;
+use super::settle::{lock, settle};
 use crate::service::happenings::{self, Happening};
-use crate::service::subscriptions::write_as_made_in;
 use crate::service::{InForce, ServiceError};
 use crate::store::audit::Author;
 use crate::store::payments::{LinkRow, SnapshotRow};
@@ -20,9 +17,6 @@ use crate::store::{StoreError, Tx, audit, payments, webhooks};
 
 /// Most events of one account that are looked at, the newest: years of a subscription that changes every week.
 const FACTS_MAX: i64 = 2_000;
-
-/// Most subscriptions of one subject that are looked at.
-const SUBSCRIPTIONS_MAX: i64 = 100;
 
 /// How long a tier stays in force after a payment failed where the policy does not say, days.
 const GRACE_DAYS: u32 = 7;
@@ -57,6 +51,7 @@ pub(super) async fn work_off(
         return Ok(Verdict { state: "ignored", error: Some("it names nobody".to_owned()), subject: None });
     };
     let fact: Option<Fact> = row.fact.as_deref().map(read_fact).transpose()?;
+    let is_payment = matches!(&fact, Some(Fact { what: What::Payment(_), .. }));
     payments::lock_account(tx, provider.name(), account).await?;
     let facts = webhooks::facts(tx, provider.name(), account, FACTS_MAX).await?;
     let known = Facts::of(facts, payments::links(tx, provider.name(), account).await?)?;
@@ -72,13 +67,13 @@ pub(super) async fn work_off(
     let mut fault: Option<Fault> = None;
     for (reference, snapshots) in &known.snapshots {
         let is_this = row.reference.as_ref() == Some(reference);
-        let outcome = match fold(snapshots, meaning) {
-            Ok(outcome) => outcome,
-            Err(found) => {
-                fault = fault.or(is_this.then_some(found));
-                continue;
-            }
-        };
+        let before = before.get(reference);
+        let payments = known.payments.get(reference).map(Vec::as_slice).unwrap_or_default();
+        let held = before.map(|before| &before.outcome);
+        let Folded { outcome, fault: found } = fold(snapshots, payments, meaning, held);
+        // A payment is answered for itself, below.
+        fault = fault.or(found.filter(|_| is_this && !is_payment));
+        let Some(outcome) = outcome else { continue };
         let after = SnapshotRow {
             provider: provider.name().to_owned(),
             reference: reference.clone(),
@@ -86,7 +81,6 @@ pub(super) async fn work_off(
             subject: known.subject_of(reference),
             outcome,
         };
-        let before = before.get(reference);
         if before != Some(&after) {
             payments::write_snapshot(tx, &after).await?;
             changed.extend(before.and_then(|before| before.subject.clone()));
@@ -99,19 +93,18 @@ pub(super) async fn work_off(
         Some(reference) => known.subject_of(reference),
         None => known.account_subject(),
     };
+    // All at once, and before anything that others wait for: another payment may be of the same subjects.
+    lock(tx, &changed).await?;
     if subject.is_some() {
         webhooks::relink(tx, provider.name(), account, row.id, view.author.now_ms).await?;
     }
-    // One that is replayed was noted when it was done first.
-    let was_done = row.subject.is_some() && row.error.is_none();
-    if let (Some(Fact { what: What::Payment(payment), .. }), Some(subject), false) =
-        (&fact, &subject, was_done)
-    {
+    if let (Some(Fact { what: What::Payment(payment), .. }), Some(subject)) = (&fact, &subject) {
         let snapshots = row.reference.as_ref().and_then(|reference| known.snapshots.get(reference));
-        let compared = compare(payment, snapshots.map(Vec::as_slice).unwrap_or_default(), meaning);
-        match compared {
-            Ok(()) => note_payment(tx, view.author, subject, row, payment).await?,
-            Err(found) => fault = fault.or(Some(found)),
+        let snapshots = snapshots.map(Vec::as_slice).unwrap_or_default();
+        fault = check_payment(payment, row.at_ms, snapshots.iter(), meaning.rules).err();
+        // Whose subject was found was noted then: an operator may have it worked off again.
+        if row.subject.is_none() {
+            note_payment(tx, view.author, subject, row, payment, fault.as_ref()).await?;
         }
     }
     let verdict = match (&fault, subject) {
@@ -130,33 +123,6 @@ pub(super) async fn work_off(
     Ok(verdict)
 }
 
-/// Writes what a subject has, by all that it bought.
-pub(super) async fn settle(tx: &mut Tx<'_>, view: View<'_>, subject: &str) -> Result<(), ServiceError> {
-    let bought = payments::of_subject(tx, subject, SUBSCRIPTIONS_MAX).await?;
-    let bought: Vec<Subscription> = bought.into_iter().map(|row| row.outcome).collect();
-    let now_ms = view.author.now_ms;
-    let policy = view.in_force.policy.as_ref();
-    let rank = |tier: &str| {
-        let tiers = policy.map(|policy| &policy.document.tiers);
-        tiers.and_then(|tiers| tiers.get(tier)).map_or(i64::MIN, |tier| i64::from(tier.order))
-    };
-    let composed = &compose(&bought, rank, now_ms);
-    let compiled = policy.map(|policy| &policy.compiled);
-    let make = |before: Option<&Subscription>| {
-        let over = || Subscription {
-            state: SubscriptionState::Expired,
-            expires_at_ms: Some(now_ms),
-            changes: Vec::new(),
-            ..before.cloned().unwrap_or_default()
-        };
-        let made = composed.clone().unwrap_or_else(over);
-        let overrides = before.map(|before| before.overrides.clone()).unwrap_or_default();
-        Ok(Subscription { overrides, ..made }).map(|made| with_known_overrides(made, compiled))
-    };
-    write_as_made_in(tx, view.in_force, view.author, subject, "subscription.payment", make).await?;
-    Ok(())
-}
-
 /// Notes a payment. What else is to happen once for each payment belongs here: it is in the transaction that makes the
 /// webhook done.
 async fn note_payment(
@@ -165,19 +131,23 @@ async fn note_payment(
     subject: &str,
     row: &WebhookRow,
     payment: &Payment,
+    fault: Option<&Fault>,
 ) -> Result<(), StoreError> {
     let action = match (payment.paid, row.kind.ends_with("refunded")) {
         (true, _) => "payment.paid",
         (false, true) => "payment.refunded",
         (false, false) => "payment.failed",
     };
-    let after = json!({
+    let mut after = json!({
         "webhook": row.id,
         "kind": row.kind,
         "reference": row.reference,
         "amount": payment.amount,
         "currency": payment.currency.as_ref().map(|currency| currency.to_ascii_uppercase()),
     });
+    if let Some(fault @ Fault::Differs { .. }) = fault {
+        after["differs"] = json!(fault.to_string());
+    }
     audit::append(tx, author, action, subject, None, Some(&after)).await?;
     if action != "payment.failed" {
         return Ok(());
@@ -193,38 +163,16 @@ async fn note_payment(
     happenings::note(tx, author.now_ms, &[failed]).await
 }
 
-/// Compares what was paid for a whole period with what it must cost.
-fn compare(payment: &Payment, snapshots: &[Known], meaning: Meaning<'_>) -> Result<(), Fault> {
-    if !payment.paid || !payment.whole {
-        return Ok(());
-    }
-    let newest = snapshots.iter().max_by_key(|known| (known.at_ms, &known.event_id));
-    let items = newest.into_iter().flat_map(|known| &known.snapshot.items);
-    let mut rules = items.filter_map(|item| meaning.rules.get(&item.price));
-    match rules.next() {
-        Some(rule) => check_amount(rule, payment.amount, payment.currency.as_deref()),
-        None => Ok(()),
-    }
-}
-
 /// How long a tier stays in force after a payment failed, ms.
 pub(super) fn grace_ms(in_force: &InForce) -> i64 {
     let said = in_force.policy.as_ref().and_then(|policy| policy.document.billing.grace_days);
     i64::from(said.unwrap_or(GRACE_DAYS)).saturating_mul(DAY_MS)
 }
 
-/// A maximum of the subject's own goes where the new tier has no such limit.
-fn with_known_overrides(mut made: Subscription, policy: Option<&CompiledPolicy>) -> Subscription {
-    if let Some((policy, tier)) = policy.and_then(|policy| Some((policy, policy.tier(&made.tier)?))) {
-        let limits = policy.limits_of(tier, &BTreeMap::new());
-        made.overrides.retain(|name, _| limits.iter().any(|limit| *limit.name == **name));
-    }
-    made
-}
-
 /// What is known of an account.
 struct Facts {
     snapshots: BTreeMap<String, Vec<Known>>,
+    payments: BTreeMap<String, Vec<KnownPayment>>,
     /// Whom events name: by subscription, and when.
     named: Vec<Named>,
     links: Vec<LinkRow>,
@@ -240,7 +188,8 @@ struct Named {
 
 impl Facts {
     fn of(rows: Vec<FactRow>, links: Vec<LinkRow>) -> Result<Self, StoreError> {
-        let mut facts = Self { snapshots: BTreeMap::new(), named: Vec::new(), links };
+        let mut facts =
+            Self { snapshots: BTreeMap::new(), payments: BTreeMap::new(), named: Vec::new(), links };
         for row in rows {
             let fact = read_fact(&row.fact)?;
             if let Some(subject) = fact.subject {
@@ -252,9 +201,17 @@ impl Facts {
                     subject,
                 });
             }
-            if let (What::Snapshot(snapshot), Some(reference)) = (fact.what, row.reference) {
-                let known = Known { at_ms: row.at_ms, event_id: row.event_id, snapshot: *snapshot };
-                facts.snapshots.entry(reference).or_default().push(known);
+            let (at_ms, event_id) = (row.at_ms, row.event_id);
+            match (fact.what, row.reference) {
+                (What::Snapshot(snapshot), Some(reference)) => {
+                    let known = Known { at_ms, event_id, snapshot: *snapshot };
+                    facts.snapshots.entry(reference).or_default().push(known);
+                }
+                (What::Payment(payment), Some(reference)) => {
+                    let known = KnownPayment { at_ms, event_id, payment };
+                    facts.payments.entry(reference).or_default().push(known);
+                }
+                _ => {}
             }
         }
         Ok(facts)

@@ -80,6 +80,12 @@ pub fn field<'a>(fields: &'a [(String, String)], name: &str) -> &'a str {
     fields.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
 }
 
+/// The form of those fields that are signed.
+pub fn signed(fields: &[(String, String)]) -> String {
+    let pairs = SIGNED.iter().map(|name| (*name, field(fields, name))).filter(|(_, value)| !value.is_empty());
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+}
+
 /// Whether `x-token` is that of these fields.
 pub fn is_signed(settings: &CinetPaySettings, fields: &[(String, String)], token: &str) -> bool {
     let parts: Vec<&[u8]> = SIGNED.iter().map(|name| field(fields, name).as_bytes()).collect();

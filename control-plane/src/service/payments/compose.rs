@@ -3,6 +3,8 @@
 
 use tollgate_policy::subscription::{ScheduledChange, Subscription, SubscriptionState};
 
+use crate::service::subscriptions::CHANGES_MAX;
+
 /// Most subscriptions that are put one after the other.
 const FOLLOWING_MAX: usize = 8;
 
@@ -10,7 +12,8 @@ const FOLLOWING_MAX: usize = 8;
 pub fn compose(bought: &[Subscription], rank: impl Fn(&str) -> i64, now_ms: i64) -> Option<Subscription> {
     let best_at = |at_ms: i64| {
         let in_force = bought.iter().filter(|subscription| subscription.in_force(at_ms));
-        in_force.max_by_key(|s| (rank(&s.tier), s.expires_at_ms.unwrap_or(i64::MAX), s.anchor_ms, &s.tier))
+        let key = |s: &&Subscription| (rank(&s.tier), end_ms(s, at_ms).unwrap_or(i64::MAX), s.anchor_ms);
+        in_force.max_by(|one, other| (key(one), &one.tier).cmp(&(key(other), &other.tier)))
     };
     let Some(best) = best_at(now_ms) else {
         let last =
@@ -18,17 +21,39 @@ pub fn compose(bought: &[Subscription], rank: impl Fn(&str) -> i64, now_ms: i64)
         return last.cloned();
     };
     let mut composed = best.clone();
+    let (mut current, mut since_ms) = (best, now_ms);
     for _ in 0..FOLLOWING_MAX {
-        let Some(end_ms) = composed.expires_at_ms else { break };
+        let Some(end_ms) = end_ms(current, since_ms) else { break };
         let Some(next) = best_at(end_ms) else { break };
         let then = next.effective(end_ms);
+        let to_come = next.changes.iter().filter(|change| change.at_ms > end_ms);
+        // What was to become of the one that is followed does not.
+        composed.changes.retain(|change| change.at_ms < end_ms);
+        if composed.changes.len() + 1 + to_come.clone().count() > CHANGES_MAX {
+            break;
+        }
         let follows =
             ScheduledChange { at_ms: end_ms, tier: Some(then.tier.to_owned()), state: Some(then.state) };
         composed.changes.push(follows);
-        composed.changes.extend(next.changes.iter().filter(|change| change.at_ms > end_ms).cloned());
+        composed.changes.extend(to_come.cloned());
         composed.expires_at_ms = next.expires_at_ms;
+        if then.state == SubscriptionState::Trialing {
+            composed.trial_ends_at_ms = next.trial_ends_at_ms;
+        }
+        (current, since_ms) = (next, end_ms);
     }
     Some(composed.at(now_ms).into_owned())
+}
+
+/// When one that is in force at `at_ms` is not any more; nothing: it has no end.
+fn end_ms(subscription: &Subscription, mut at_ms: i64) -> Option<i64> {
+    while let Some(next_ms) = subscription.next_moment_ms(at_ms) {
+        if !subscription.in_force(next_ms) {
+            return Some(next_ms);
+        }
+        at_ms = next_ms;
+    }
+    None
 }
 
 /// Of subscriptions that are not in force, the one that a subject asks about.
@@ -79,6 +104,24 @@ mod tests {
         );
         check(&[bought("pro", Some(-5)), bought("basic", None)], &[(0, Some("basic"))]);
         check(&[bought("pro", Some(-5)), bought("basic", Some(-3))], &[(0, None)]);
+    }
+
+    #[test]
+    fn a_trial_that_follows_lasts_until_its_own_end() {
+        let trial = |tier: &str, end_ms| Subscription {
+            state: SubscriptionState::Trialing,
+            trial_ends_at_ms: Some(end_ms),
+            ..bought(tier, None)
+        };
+        // Whose own trial was over long ago, as providers go on telling.
+        let best = Subscription { trial_ends_at_ms: Some(-100), ..bought("max", Some(10)) };
+        check(
+            &[best, trial("pro", 20)],
+            &[(9, Some("max")), (10, Some("pro")), (19, Some("pro")), (20, None)],
+        );
+        // One that is followed itself, though it has no other end than that of its trial.
+        let both = [trial("max", 10), trial("pro", 20), bought("basic", None)];
+        check(&both, &[(9, Some("max")), (10, Some("pro")), (19, Some("pro")), (20, Some("basic"))]);
     }
 
     #[test]

@@ -111,7 +111,12 @@ impl ControlPlane {
         let reading = self.check_and_read(delivery, now_ms)?;
         // Neither JSON nor a form has it as it is, and PostgreSQL has no place for it.
         let payload = std::str::from_utf8(body).ok().filter(|text| !text.contains('\0'));
-        let payload = payload.ok_or(Refusal::Malformed)?.to_owned();
+        let payload = payload.ok_or(Refusal::Malformed)?;
+        let payload = match provider {
+            // What is not signed may be anything, and as long as one likes.
+            Provider::CinetPay => cinetpay::signed(&cinetpay::fields(body)),
+            Provider::Stripe | Provider::LemonSqueezy => payload.to_owned(),
+        };
         let fact = reading.fact.as_ref().and_then(|fact| serde_json::to_string(fact).ok());
         Ok(NewWebhook {
             provider: provider.name(),
@@ -155,7 +160,7 @@ impl ControlPlane {
                 if cinetpay::field(&fields, "cpm_site_id") != cinetpay.site_id {
                     return Err(Refusal::Malformed.into());
                 }
-                Ok(read_notification(&fields, body, now_ms)?)
+                Ok(read_notification(&fields, now_ms)?)
             }
         }
     }
@@ -166,15 +171,16 @@ impl ControlPlane {
         match provider {
             Provider::Stripe => stripe::read(body, settings.stripe.as_ref()?.livemode).ok(),
             Provider::LemonSqueezy => lemonsqueezy::read(body, settings.lemonsqueezy.as_ref()?.livemode).ok(),
-            Provider::CinetPay => read_notification(&cinetpay::fields(body), body, received_ms).ok(),
+            Provider::CinetPay => read_notification(&cinetpay::fields(body), received_ms).ok(),
         }
     }
 }
 
-fn read_notification(fields: &[(String, String)], body: &[u8], now_ms: i64) -> Result<Reading, Refusal> {
+/// All notifications of one order are one: they say no more than that there may be news of it.
+fn read_notification(fields: &[(String, String)], now_ms: i64) -> Result<Reading, Refusal> {
     let order = Some(cinetpay::field(fields, "cpm_trans_id")).filter(|id| !id.is_empty());
     let order = order.ok_or(Refusal::Malformed)?.to_owned();
-    let hash = hash(body);
+    let hash = hash(format!("{} {order}", cinetpay::field(fields, "cpm_site_id")).as_bytes());
     Reading {
         event_id: hash.clone(),
         hash,

@@ -5,7 +5,7 @@
 //! difference in which order they came, or how often. What a subject has is a function of all its subscriptions.
 //!
 //! `inbox` takes webhooks in (`signature`, then `stripe`, `lemonsqueezy` or `cinetpay` read them into a `fact`), `worker` works
-//! them off (`account`, `orders`, `compose`), `desk` is for operators, `checkout` says where a tier is bought. Nothing here
+//! them off (`account`, `orders`, `compose`, `settle`), `desk` is for operators, `checkout` says where a tier is bought. Nothing here
 //! takes an event's word for an amount: one that is known is compared.
 
 mod account;
@@ -21,6 +21,7 @@ mod provider;
 mod reading;
 mod secret;
 mod settings;
+mod settle;
 mod signature;
 mod stripe;
 mod worker;
@@ -33,7 +34,7 @@ use tokio::sync::Notify;
 pub use checkout::{CheckoutLink, reference_of};
 pub use desk::STATES;
 pub use inbox::{Delivery, NotTaken};
-pub use provider::Provider;
+pub use provider::{Provider, still_charges};
 pub use secret::{Secret, Secrets};
 pub use settings::{
     CheckedPrice, CinetPaySettings, LemonSqueezySettings, PaymentSettings, Plan, PriceRule, SettingsError,

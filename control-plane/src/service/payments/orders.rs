@@ -4,13 +4,14 @@ use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
 use serde_json::json;
 use tollgate_policy::subscription::{Subscription, SubscriptionState};
 
-use super::account::{View, settle};
+use super::account::View;
 use super::cinetpay::{self, Check};
+use super::settle::settle;
 use crate::service::happenings::{self, Happening};
 use crate::service::{ControlPlane, ServiceError};
 use crate::store::payments::{OrderRow, SnapshotRow};
 use crate::store::webhooks::WebhookRow;
-use crate::store::{StoreError, Tx, audit, payments, webhooks};
+use crate::store::{StoreError, Tx, audit, payments, subjects, webhooks};
 
 /// CinetPay's name in the store.
 const CINETPAY: &str = "cinetpay";
@@ -65,6 +66,7 @@ impl ControlPlane {
         let in_force = &self.newest().await?;
         let author = &self.webhook_author(row);
         let view = View { settings: &self.settings.payments, in_force, author };
+        let subject = order.subject.as_str();
         let (news, state) = (&news, if matches!(news, News::Differs(_)) { "failed" } else { "done" });
         self.database
             .transact("settle order", |tx| {
@@ -72,13 +74,14 @@ impl ControlPlane {
                     if !webhooks::lock_pending(tx, row.id).await? {
                         return Ok::<_, ServiceError>(());
                     }
+                    // Another order of the subject's may be on its way to be paid: what is paid is looked at one by one.
+                    subjects::lock(tx, &[subject]).await?;
                     let order = payments::lock_order(tx, CINETPAY, id).await?;
                     let error = match news {
                         News::Differs(error) => Some(error.as_str()),
                         _ => None,
                     };
-                    let subject = order.as_ref().map(|order| order.subject.as_str());
-                    webhooks::finish(tx, row.id, state, error, subject).await?;
+                    webhooks::finish(tx, row.id, state, error, Some(subject)).await?;
                     match order {
                         Some(order) if order.state != "paid" => write_news(tx, view, row, &order, news).await,
                         _ => Ok(()),

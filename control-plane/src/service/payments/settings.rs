@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use tollgate_policy::price::Currency;
 
 use super::provider::Provider;
 use super::secret::{Secret, Secrets};
@@ -85,7 +86,7 @@ pub struct CinetPaySettings {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// Minor units of the currency; CinetPay's main ones have none, so these are whole francs.
+    /// Units of a currency that has no decimals, such as whole francs.
     pub amount: i64,
     /// ISO 4217, such as `XOF`.
     pub currency: String,
@@ -277,8 +278,11 @@ impl PaymentSettings {
             if plan.amount < least {
                 return wrong(&format!("cinetpay.plans.{tier}.amount"), format!("give {least} or more"));
             }
-            if plan.currency.len() != 3 || !plan.currency.bytes().all(|byte| byte.is_ascii_uppercase()) {
-                let message = "give an ISO 4217 code in capitals, such as XOF".to_owned();
+            // CinetPay counts in whole units, and all others here in minor ones: where these differ, an amount is a trap.
+            if Currency::from_code(&plan.currency).is_none_or(|currency| currency.exponent() != 0) {
+                let message =
+                    "give a currency without decimals, as its ISO 4217 code in capitals: XOF, XAF or GNF"
+                        .to_owned();
                 return wrong(&format!("cinetpay.plans.{tier}.currency"), message);
             }
         }

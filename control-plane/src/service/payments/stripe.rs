@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::checkout::subject_of;
+use super::checkout::{reference_of, subject_of};
 use super::fact::{Fact, Item, Payment, Snapshot, Standing, What};
 use super::reading::{Reading, canonical_hash, id_of, integer, string};
 use super::signature::Refusal;
@@ -109,10 +109,15 @@ fn item(item: &Json) -> Option<Item> {
     Some(Item { price: id_of(price)?, amount, currency: string(price, "/currency") })
 }
 
+/// Metadata is the merchant's own word. A `client_reference_id` stands in the link, where the payer can change it: only one
+/// that this program wrote, or could have, is taken for a subject.
 fn session_subject(session: &Json) -> Option<String> {
-    let given = session.get("client_reference_id").and_then(Json::as_str).and_then(subject_of);
-    let metadata = || METADATA_KEYS.iter().find_map(|key| string(session, &format!("/metadata/{key}")));
-    given.or_else(|| metadata().filter(|subject| check_subject(subject).is_ok()))
+    let metadata = METADATA_KEYS.iter().find_map(|key| string(session, &format!("/metadata/{key}")));
+    let given = || {
+        let reference = session.get("client_reference_id").and_then(Json::as_str)?;
+        subject_of(reference).filter(|subject| reference_of(subject) == reference)
+    };
+    metadata.filter(|subject| check_subject(subject).is_ok()).or_else(given)
 }
 
 fn payment(kind: &str, invoice: &Json) -> Payment {

@@ -20,7 +20,7 @@ const BATCH: i64 = 64;
 
 /// When a webhook is tried again after the first time, and at most how much later each time, ms.
 const RETRY_MS: i64 = 5_000;
-const RETRY_MS_MAX: i64 = 6 * 3_600_000;
+const RETRY_MS_MAX: i64 = webhooks::NEXT_MS_MAX;
 
 /// How often a webhook is tried: some two days.
 const ATTEMPTS_MAX: i64 = 20;
