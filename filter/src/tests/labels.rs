@@ -194,3 +194,30 @@ fn who_tells_nothing_apart_asks_no_more_of_the_proxy() {
     without["routes"] = json!([{"path": "/fixed", "charges": {"tokens": 5}}]);
     assert_eq!(asked(&in_body(), "/fixed"), asked(&without, "/fixed"));
 }
+
+#[test]
+fn a_body_too_long_to_be_read_for_a_label_passes_without_it() {
+    let mut policy = chat(&json!({"model": {"request_json": "/model"}}));
+    policy["bodies"] = json!({"json_bytes_max": 50, "over": "refuse"});
+    policy["routes"].as_array_mut().unwrap().push(json!(
+        {"path": "/amount", "methods": ["POST"], "charges": {"calls": {"request_json": "/n", "default": 1}}}
+    ));
+    let mut w = world(&policy);
+    let answer: &[&str] = &[r#"{"usage": {"total_tokens": 5}}"#];
+    chat_once(&mut w, 0, r#"{"model": "m1"}"#, 200, JSON, answer);
+    let long = format!(r#"{{"model": "m1", "image": "{}"}}"#, "x".repeat(100));
+    chat_once(&mut w, 1, &long, 200, JSON, answer);
+    let mut amount = post(&long);
+    amount[1].1 = b"/amount".to_vec();
+    let sending = w.send(0, amount);
+    w.request_body(sending, long.as_bytes(), true);
+    w.run(100);
+    assert_eq!(w.shown(sending), "413 body-too-large", "an amount is not guessed");
+    w.run(3_000);
+    expect![[r"
+        tokens[model=&route=chat] 5
+        tokens[model=m1&route=chat] 5
+        calls[route=chat] 2
+    "]]
+    .assert_eq(&shown(&w));
+}
