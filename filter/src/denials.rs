@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound::{Excluded, Included, Unbounded};
 
 use serde::{Deserialize, Serialize};
 use tollgate_policy::decision::Denial;
@@ -19,6 +20,9 @@ const FRESH_MAX: usize = 256;
 /// Most of them that the leader tells apart until they are told and over.
 const SUMS_MAX: usize = 4_096;
 
+/// Callers without a token are told apart only while there is so much room: addresses are free, and users are to be seen.
+const ANONYMOUS_MAX: usize = SUMS_MAX / 2;
+
 /// Refusals of one message between workers: some 30 KiB.
 const MESSAGE_MAX: usize = 64;
 
@@ -28,6 +32,9 @@ const REPORT_MS: u64 = 2_000;
 
 /// Begins a message with refusals; a subject cannot.
 const MARK: &str = "[";
+
+/// Begins the subject of a caller without a token.
+const ANONYMOUS: &str = "anon:";
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -61,6 +68,8 @@ pub struct Denials {
     reporter: String,
     fresh: RefCell<HashMap<Refused, u64>>,
     sums: RefCell<BTreeMap<Refused, Sum>>,
+    /// The last that was reported: the next report goes on from there, so that none waits for ever behind others.
+    reported: RefCell<Option<Refused>>,
     /// None while there is nothing to tell.
     report_at_ms: Cell<Option<u64>>,
 }
@@ -117,7 +126,8 @@ impl Denials {
             self.report_at_ms.set(Some(now.mono_ms.saturating_add(REPORT_MS)));
         }
         let mut sums = self.sums.borrow_mut();
-        let full = sums.len() >= SUMS_MAX && !sums.contains_key(&refused);
+        let room = if refused.subject.starts_with(ANONYMOUS) { ANONYMOUS_MAX } else { SUMS_MAX };
+        let full = sums.len() >= room && !sums.contains_key(&refused);
         let sum = sums.entry(if full { refused.without_details() } else { refused }).or_default();
         sum.count = sum.count.saturating_add(count);
     }
@@ -137,10 +147,15 @@ impl Denials {
         // What is over and told is needed no more: nothing is counted in an hour that has passed.
         let hour_ms = now.wall_ms.div_euclid(HOUR_MS) * HOUR_MS;
         sums.retain(|refused, sum| sum.count > sum.told || refused.hour_ms >= hour_ms - HOUR_MS);
-        let untold = sums.iter().filter(|(_, sum)| sum.count > sum.told);
-        untold
-            .take(SYNC_DENIALS_MAX)
-            .map(|(refused, sum)| DenialReport {
+        let mut reported = self.reported.borrow_mut();
+        let after = reported.as_ref().map_or(Unbounded, Excluded);
+        let upto = reported.as_ref().map(|last| sums.range::<Refused, _>((Unbounded, Included(last))));
+        let from = sums.range::<Refused, _>((after, Unbounded)).chain(upto.into_iter().flatten());
+        let untold = from.filter(|(_, sum)| sum.count > sum.told).take(SYNC_DENIALS_MAX);
+        let mut last = None;
+        let reports = untold.map(|(refused, sum)| {
+            last = Some(refused);
+            DenialReport {
                 reporter: self.reporter.clone(),
                 hour: refused.hour_ms,
                 subject: refused.subject.clone(),
@@ -148,8 +163,11 @@ impl Denials {
                 limit: refused.limit.clone(),
                 route: refused.route.clone(),
                 count: sum.count,
-            })
-            .collect()
+            }
+        });
+        let reports: Vec<DenialReport> = reports.collect();
+        *reported = last.cloned();
+        reports
     }
 
     /// The control plane has these.

@@ -3,6 +3,7 @@
 //! A report is made of the record as it is at that moment; an answer is merged into that same record, or dropped.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::rc::Rc;
 
 use tollgate_policy::lease::{Account, AccountKind, Record, SessionId};
@@ -16,6 +17,10 @@ use crate::records::{Change, Records, Stuck};
 
 /// Most subjects in one sync: some 100 KiB.
 pub const SYNC_SUBJECTS_MAX: usize = 500;
+
+/// Most bytes of reports in one sync, since labels make them long. The control plane reads at most 8 MiB by default; what
+/// it refuses would come again, as long, for ever.
+pub const SYNC_BYTES_MAX: usize = 2 * 1_024 * 1_024;
 
 /// A unit that was not needed for this long goes back, ms.
 const IDLE_MS: u64 = 10_000;
@@ -33,6 +38,8 @@ struct Told {
     born_ms: u64,
     /// Its leases cover what it uses for long.
     roomy: bool,
+    /// Length of the report.
+    bytes: usize,
 }
 
 /// Reports, and the records that they are of.
@@ -40,6 +47,42 @@ struct Told {
 struct Batch {
     reports: Vec<SubjectReport>,
     told: Vec<Told>,
+}
+
+impl Batch {
+    /// Takes as many reports as one sync may have, at least one.
+    fn take_part(&mut self) -> Self {
+        let mut bytes = 0_usize;
+        let fits = |told: &&Told| {
+            bytes = bytes.saturating_add(told.bytes);
+            bytes <= SYNC_BYTES_MAX
+        };
+        let count = self.told.iter().rev().take(SYNC_SUBJECTS_MAX).take_while(fits).count().max(1);
+        let at = self.told.len().saturating_sub(count);
+        Self { reports: self.reports.split_off(at), told: self.told.split_off(at) }
+    }
+}
+
+/// Counts what is written, and keeps nothing.
+struct Length(usize);
+
+impl Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 = self.0.saturating_add(bytes.len());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn length_of(report: &SubjectReport) -> usize {
+    let mut length = Length(0);
+    match serde_json::to_writer(&mut length, report) {
+        Ok(()) => length.0,
+        Err(_) => SYNC_BYTES_MAX,
+    }
 }
 
 /// Why subjects are reported.
@@ -125,7 +168,8 @@ impl Edge {
                 let report = record.report(|_| more.next().unwrap_or(0));
                 let roomy =
                     occasion == Occasion::Regular && record.session == current && is_roomy(&record, now);
-                let told = Told { subject: subject.clone(), born_ms: record.born_ms, roomy };
+                let bytes = length_of(&report);
+                let told = Told { subject: subject.clone(), born_ms: record.born_ms, roomy, bytes };
                 let session = record.session;
                 let change = if known == Some(shape(&record)) { Change::Keep } else { Change::Put(record) };
                 (change, Some((session, told, report)))
@@ -147,9 +191,7 @@ impl Edge {
         for (session, mut batch) in by_session {
             let session = SessionId(session);
             while !batch.told.is_empty() {
-                let at = batch.told.len().saturating_sub(SYNC_SUBJECTS_MAX);
-                let part = Batch { reports: batch.reports.split_off(at), told: batch.told.split_off(at) };
-                self.dispatch_sync(session, session != current, occasion, part, now);
+                self.dispatch_sync(session, session != current, occasion, batch.take_part(), now);
             }
         }
         stuck

@@ -65,7 +65,12 @@ impl CompiledCharge {
 
     /// Whether the request's JSON body must be read before it can be decided.
     pub fn reads_request_json(&self) -> bool {
-        self.request_pointers().chain(self.labels.request_pointers()).next().is_some()
+        self.counts_request_json() || self.labels.request_pointers().next().is_some()
+    }
+
+    /// Whether what it costs stands in the request's JSON body, and not only what it is told apart by.
+    pub fn counts_request_json(&self) -> bool {
+        self.request_pointers().next().is_some()
     }
 }
 

@@ -62,24 +62,19 @@ impl<'a> Entitled<'a> {
 
     /// The subject's limits, as its book needs them.
     pub fn terms(&self, in_force: &InForce, now_ms: i64) -> Terms {
-        in_force.policy.as_ref().map_or_else(Terms::default, |policy| {
-            Terms::with_grants(
-                &policy.compiled,
-                self.subscription,
-                self.tier_claim,
-                self.scope,
-                self.grants,
-                now_ms,
-            )
-        })
+        let Some(policy) = &in_force.policy else {
+            return Terms { grants: self.grants.to_vec(), ..Terms::default() };
+        };
+        let (subscription, claim) = (self.subscription, self.tier_claim);
+        Terms::with_grants(&policy.compiled, subscription, claim, self.scope, self.grants, now_ms)
     }
 
     /// The grants as edges are told of them: with them a limit has the maximum of its window of now.
     pub fn told_grants(&self, in_force: &InForce, now_ms: i64) -> Vec<Grant> {
         let mut told = self.grants.to_vec();
-        if !told.is_empty() {
+        if !told.is_empty() || self.book.has_drawn() {
             // A view changes nothing of the book's own.
-            self.book.clone().tell(&self.terms(in_force, now_ms), &mut told);
+            self.book.clone().tell(&self.terms(in_force, now_ms), &mut told, now_ms);
         }
         told
     }

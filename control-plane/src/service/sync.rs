@@ -349,7 +349,7 @@ impl Sync<'_> {
     /// Writes down what is burnt of the subject's grants, and answers what its edges are told it is entitled to. That has
     /// a new revision where other windows burn more than before.
     fn settle_grants(&self, row: &mut SubjectRow, terms: &Terms) -> Entitlements {
-        if terms.grants.is_empty() {
+        if row.grants.is_empty() && !row.book.has_drawn() {
             return row.entitlements();
         }
         row.book.draw(terms, self.now_ms);
@@ -357,7 +357,7 @@ impl Sync<'_> {
             grant.burnt = row.book.burnt(&grant.id);
         }
         let mut told = row.entitlements();
-        if row.book.tell(terms, &mut told.grants) {
+        if row.book.tell(terms, &mut told.grants, self.now_ms) {
             row.subscription_revision += 1;
         }
         told

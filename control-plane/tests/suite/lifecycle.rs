@@ -231,6 +231,48 @@ async fn a_grant_is_given_once_by_its_id() {
 }
 
 #[tokio::test]
+async fn what_is_reported_of_a_grant_while_paused_is_written_down() {
+    let test = TestDatabase::sqlite();
+    let served = Served::start_with_policy(&test.url).await;
+    let plane = &served.plane;
+    let text = POLICY.replace("default_tier: free\n", "");
+    plane.apply_policy_to(&author(plane), &text, None, None, ChangedTiers::All).await.unwrap();
+    served.put("/v1/subscriptions/user:a", json!({"tier": "free"})).await;
+    let path = "/v1/subjects/user:a/grants";
+    let wish = json!({"id": "g", "limit": "calls.hour", "units": 10});
+    assert_eq!(served.send(Method::POST, path, Some(wish)).await.0, 201);
+    served.sync(sync_body(&session(1), "user:a", 0, 15)).await;
+    served.sync(sync_body(&session(1), "user:a", 10, 0)).await;
+    let left = async || served.get(path).await["items"][0]["left"].clone();
+    assert_eq!(left().await, 5);
+    act(&served, json!({"action": "pause"})).await;
+    assert_eq!(served.get("/v1/subjects/user:a").await["tier"], Value::Null);
+    served.sync(sync_body(&session(1), "user:a", 15, 0)).await;
+    assert_eq!(left().await, 0, "it was used before the pause");
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_bought_after_a_used_grant_was_removed_can_be_used() {
+    let test = TestDatabase::sqlite();
+    let served = Served::start_with_policy(&test.url).await;
+    let path = "/v1/subjects/user:a/grants";
+    let wish = |id: &str| json!({"id": id, "limit": "calls.hour", "units": 5});
+    assert_eq!(served.send(Method::POST, path, Some(wish("one"))).await.0, 201);
+    assert_eq!(granted(&served, 1, "user:a", 20).await, 10);
+    served.sync(sync_body(&session(1), "user:a", 10, 0)).await;
+    assert_eq!(served.send(Method::DELETE, &format!("{path}/one"), None).await.0, 204);
+    assert_eq!(served.send(Method::POST, path, Some(wish("two"))).await.0, 201);
+    let (_, told) = served.sync(sync_body(&session(1), "user:a", 10, 20)).await;
+    let told = &told["subjects"][0];
+    assert_eq!(told["accounts"][0]["granted"], 15);
+    let shown = told["entitlements"]["grants"].as_array().unwrap().iter();
+    let units: u64 = shown.map(|grant| grant["units"].as_u64().unwrap()).sum();
+    assert_eq!(units, 10, "the edge reckons with a maximum of fifteen: {told}");
+    served.stop().await;
+}
+
+#[tokio::test]
 async fn grants_are_bounded() {
     let test = TestDatabase::sqlite();
     let served = Served::start_with_policy(&test.url).await;

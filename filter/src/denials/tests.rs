@@ -61,6 +61,35 @@ fn strangers_who_are_refused_fill_no_memory_and_are_counted_all_the_same() {
 }
 
 #[test]
+fn a_user_among_very_many_strangers_is_told_soon_and_by_name() {
+    let denials = Denials::new([7; 16]);
+    let mut told = std::collections::BTreeMap::new();
+    for round in 0..8 {
+        let at = now(round * REPORT_MS);
+        // More come in each round than a report holds, and nearly all come again.
+        for number in 0..6_000 {
+            denials.count(
+                &Denial::no_subscription(),
+                &format!("anon:10.0.{}.{}", number / 250, number % 250),
+                "/x",
+                at,
+            );
+            if number % 250 == 0 {
+                denials.take_own(at);
+            }
+        }
+        denials.count(&Denial::no_subscription(), "user:alice", "/x", at);
+        denials.take_own(at);
+        let reports = denials.report(at);
+        assert!(reports.len() <= SYNC_DENIALS_MAX);
+        denials.heard(&reports);
+        told.extend(reports.into_iter().map(|report| (report.subject, report.count)));
+    }
+    assert!(told.contains_key("user:alice"));
+    assert_eq!(counted(&denials), 8 * 6_001, "those without details too");
+}
+
+#[test]
 fn a_message_of_subjects_is_none_of_refusals() {
     let denials = Denials::default();
     assert!(!denials.take("user:a\nuser:b", now(0)));

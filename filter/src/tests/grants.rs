@@ -69,3 +69,22 @@ fn what_has_expired_is_gone_at_its_moment_and_other_kinds_are_raised_while_it_ho
         r#""calls.1s";q=2;w=1, "calls.month";q=1"#
     );
 }
+
+#[test]
+fn what_is_bought_after_a_used_grant_expired_is_felt_at_the_edge_that_used_it() {
+    let mut w = world(&policy(json!([{"meter": "calls", "quota": 10, "per": "month"}])));
+    let end_ms = w.now_ms() + 20_000;
+    w.plane.give("user:alice", "first", "calls.month", 5, Some(end_ms));
+    assert_eq!(w.admitted(&[0], "alice", "/x", 20).0, 15);
+    w.run(25_000);
+    assert_eq!(w.admitted(&[0], "alice", "/x", 1).0, 0);
+    w.plane.give("user:alice", "second", "calls.month", 5, None);
+    w.run(3_000);
+    assert_eq!(w.admitted(&[0], "alice", "/x", 20), (5, vec![EXCEEDED.to_owned()]));
+    w.run(3_000);
+    assert_eq!((w.plane.burnt("user:alice", "first"), w.plane.burnt("user:alice", "second")), (5, 5));
+    let sending = w.ask(0, "alice", "/x");
+    w.run(100);
+    let answer: Value = serde_json::from_slice(&w.answer(sending).unwrap().body).unwrap();
+    assert_eq!((&answer["maximum"], &answer["used"]), (&json!(20), &json!(20)));
+}

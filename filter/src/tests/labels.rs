@@ -194,3 +194,60 @@ fn who_tells_nothing_apart_asks_no_more_of_the_proxy() {
     without["routes"] = json!([{"path": "/fixed", "charges": {"tokens": 5}}]);
     assert_eq!(asked(&in_body(), "/fixed"), asked(&without, "/fixed"));
 }
+
+#[test]
+fn a_body_too_long_to_be_read_for_a_label_passes_without_it() {
+    let mut policy = chat(&json!({"model": {"request_json": "/model"}}));
+    policy["bodies"] = json!({"json_bytes_max": 50, "over": "refuse"});
+    policy["routes"].as_array_mut().unwrap().push(json!(
+        {"path": "/amount", "methods": ["POST"], "charges": {"calls": {"request_json": "/n", "default": 1}}}
+    ));
+    let mut w = world(&policy);
+    let answer: &[&str] = &[r#"{"usage": {"total_tokens": 5}}"#];
+    chat_once(&mut w, 0, r#"{"model": "m1"}"#, 200, JSON, answer);
+    let long = format!(r#"{{"model": "m1", "image": "{}"}}"#, "x".repeat(100));
+    chat_once(&mut w, 1, &long, 200, JSON, answer);
+    let mut amount = post(&long);
+    amount[1].1 = b"/amount".to_vec();
+    let sending = w.send(0, amount);
+    w.request_body(sending, long.as_bytes(), true);
+    w.run(100);
+    assert_eq!(w.shown(sending), "413 body-too-large", "an amount is not guessed");
+    w.run(3_000);
+    expect![[r"
+        tokens[model=&route=chat] 5
+        tokens[model=m1&route=chat] 5
+        calls[route=chat] 2
+    "]]
+    .assert_eq(&shown(&w));
+}
+
+#[test]
+fn no_sync_outgrows_what_the_control_plane_reads_however_many_labels_callers_choose() {
+    const SUBJECTS: usize = 260;
+    const LABELS: usize = 30;
+    let mut policy = policy(json!([]));
+    policy["meters"] = json!({"calls": {"by": ["model"]}, "tokens": {"by": ["model"]}});
+    let rule = json!({"units": 1, "labels": {"model": {"request_header": "x-model"}}});
+    policy["routes"] = json!([{"path": "/x", "charges": {"calls": rule, "tokens": rule}}]);
+    let mut w = world(&policy);
+    for number in 0..SUBJECTS * (LABELS + 1) {
+        let (label, subject) = (number / SUBJECTS, number % SUBJECTS);
+        let mut headers = headers("/x", &token(&format!("user-{subject}")));
+        headers.push(("x-model".to_owned(), format!("{}{label}", "m".repeat(170)).into_bytes()));
+        let sending = w.send(0, headers);
+        while !w.has_passed(sending) {
+            w.run(10);
+        }
+        w.upstream(sending, 200);
+        w.end(sending);
+    }
+    w.run(5_000);
+    let lengths = w.plane.syncs.iter().map(|sync| serde_json::to_vec(sync).unwrap().len());
+    let longest = lengths.max().unwrap();
+    assert!((1_000_000..2_100_000).contains(&longest), "{longest} bytes");
+    for subject in [0, SUBJECTS - 1] {
+        let told = w.plane.billed(&format!("user:user-{subject}"), "calls");
+        assert_eq!(told, u64::try_from(LABELS).unwrap() + 1);
+    }
+}

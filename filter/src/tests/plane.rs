@@ -226,7 +226,7 @@ impl Plane {
                 self.changes.extend(told);
                 accounts = answer.accounts;
                 row.told = row.entitlements.clone();
-                row.revision += u64::from(row.book.tell(&terms, &mut row.told.grants));
+                row.revision += u64::from(row.book.tell(&terms, &mut row.told.grants, now_ms));
             }
             row.book.prune(now_ms);
             let things_seq = row.things_seq.get(id).copied().unwrap_or(0);

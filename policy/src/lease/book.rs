@@ -14,7 +14,7 @@ use super::kind::CAPACITY_WINDOW;
 use super::terms::{Term, TermKind, Terms};
 use crate::limit::UNLIMITED;
 use crate::wire::{AccountAnswer, AccountReport};
-use pool::Drawn;
+use pool::{Drawn, Own};
 
 /// How long an asker is told to wait for units recalled from a session that does not answer, ms.
 pub const RECALL_PATIENCE_MS: i64 = 2_000;
@@ -42,6 +42,9 @@ pub struct Book {
     /// What was burnt of each grant, as edges were told last.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     told: BTreeMap<String, u64>,
+    /// What the current window burnt of each grant that is over or was taken away, as edges were told last.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    told_over: BTreeMap<String, u64>,
 }
 
 /// One limit in one window.
@@ -68,7 +71,8 @@ struct BookAccount {
     /// What was removed of a capacity.
     #[serde(default, skip_serializing_if = "Removals::is_none")]
     removals: Removals,
-    /// Of a quota with grants: the highest maximum of its own that the window has had.
+    /// Of a quota with grants: the window's own part of what is used. Its maximum, or more where more was used by a higher
+    /// one that it has had, or before there was any grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base: Option<u64>,
     /// What the window has drawn of each grant.
@@ -178,7 +182,7 @@ impl Book {
     ) -> BookAnswer {
         let mut recalled = Vec::new();
         self.accounts.iter_mut().for_each(|account| account.expire(now_ms));
-        self.draw(terms, now_ms);
+        self.draw_all(terms, Own::Kept, now_ms);
         for report in reports {
             let term = terms.term(&report.limit);
             let term = term.filter(|term| term.window_end(report.window).is_ok());
@@ -198,12 +202,12 @@ impl Book {
             account.clamp(now_ms);
             account.note_old(session);
             if let Some(term) = term {
-                self.draw_for(at, terms, now_ms);
+                self.draw_for(at, terms, Own::Settled, now_ms);
                 let units = self.units_in(self.accounts.get(at), term, terms, now_ms);
                 if let Some(account) = self.accounts.get_mut(at) {
                     account.grant(session, wanted, term, units, now_ms);
                 }
-                self.draw_for(at, terms, now_ms);
+                self.draw_for(at, terms, Own::Settled, now_ms);
                 let Some(account) = self.accounts.get_mut(at) else { continue };
                 if account.committed(now_ms) > units {
                     // The limit was lowered: what is idle anywhere, here too, is above it.
@@ -459,7 +463,10 @@ impl Book {
         }
         let term = term?;
         let end = term.window_end(window).ok()?;
-        self.accounts.push(BookAccount::new(limit, window, end, rest_ms));
+        let mut account = BookAccount::new(limit, window, end, rest_ms);
+        // Nothing was used of it before.
+        account.base = end.map(|_| term.units);
+        self.accounts.push(account);
         Some(self.accounts.len() - 1)
     }
 }

@@ -84,13 +84,14 @@ impl Terms {
         grants: &[Grant],
         now_ms: i64,
     ) -> Self {
+        let grants = if scope == Scope::Subject { grants } else { &[] };
         let Some(tier) = policy.tier_in_force(subscription, tier_claim, now_ms) else {
-            return Self::default();
+            // What was used of a grant may still be told.
+            return Self { grants: grants.to_vec(), ..Self::default() };
         };
         let anchor_ms = subscription.map_or(0, |s| s.anchor_ms);
         let empty = std::collections::BTreeMap::new();
         let overrides = subscription.filter(|s| s.in_force(now_ms)).map_or(&empty, |s| &s.overrides);
-        let grants = if scope == Scope::Subject { grants } else { &[] };
         let mut limits = policy.limits_of(tier, overrides);
         grants::raise(&mut limits, grants, now_ms);
         Self {

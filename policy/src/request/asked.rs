@@ -117,8 +117,8 @@ impl Reading<'_> {
         let (body_bytes, bytes) = match body {
             Body::Whole(bytes) => (Some(bytes.len() as u64), bytes),
             Body::Unread(bytes) => return self.one(bytes.or(self.head.content_length), &[], &[]),
-            // What holds for a call that nobody reads cannot be known: only amounts may go unmetered.
-            Body::TooLong if self.policy.bodies.over == OverBodies::Refuse || self.is_rpc() => {
+            // What holds for a call that nobody reads cannot be known: only amounts may go unmetered. Labels refuse nobody.
+            Body::TooLong if self.is_rpc() || (self.refuses_long() && self.reads_amounts()) => {
                 let denial = Denial::body_too_large(self.policy.bodies.json_bytes_max);
                 return Err(Unpriced { denial: Box::new(denial), calls: None, code: None });
             }
@@ -162,6 +162,15 @@ impl Reading<'_> {
             false => json::texts(&bytes, labels).unwrap_or_default(),
         };
         self.one(body_bytes, &values, &labels)
+    }
+
+    fn refuses_long(&self) -> bool {
+        self.policy.bodies.over == OverBodies::Refuse
+    }
+
+    /// Whether what the request costs stands in its body.
+    fn reads_amounts(&self) -> bool {
+        self.route_of_call(None).charges.iter().any(CompiledCharge::counts_request_json)
     }
 
     fn is_rpc(&self) -> bool {

@@ -214,3 +214,14 @@ fn the_ends_of_time_are_answered() {
         assert_eq!(book.standings(&terms, now_ms).len(), 2);
     }
 }
+
+#[test]
+fn grants_are_known_while_no_tier_is_in_force_and_are_none_of_members() {
+    let mut policy = policy();
+    policy.default_tier = None;
+    let grant =
+        Grant { id: "g".to_owned(), limit: "calls.day".to_owned(), units: 5, burnt: 0, expires_at_ms: None };
+    let terms = |scope| Terms::with_grants(&policy, None, None, scope, std::slice::from_ref(&grant), 0);
+    let of_subject = Terms { limits: Vec::new(), grants: vec![grant.clone()] };
+    assert_eq!((terms(Scope::Subject), terms(Scope::Member)), (of_subject, Terms::default()));
+}

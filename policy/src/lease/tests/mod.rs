@@ -3,4 +3,5 @@
 mod histories;
 mod pools;
 mod sharing;
+mod topups;
 mod world;

@@ -51,6 +51,8 @@ struct Pools {
     /// What all edges used, by window; and the highest maximum of its own that a window had.
     used: BTreeMap<i64, u64>,
     bases: BTreeMap<i64, u64>,
+    /// At most this much of it is a window's own: what was used by a higher maximum before it fell.
+    own: BTreeMap<i64, u64>,
     /// Units of all grants that ever were.
     bought: u64,
     /// Units that dead edges held: they count as used, whether they were or not.
@@ -74,6 +76,7 @@ impl Pools {
             sessions: 0,
             used: BTreeMap::new(),
             bases: BTreeMap::new(),
+            own: BTreeMap::new(),
             bought: 0,
             forfeits: false,
             changes: false,
@@ -156,6 +159,8 @@ impl Pools {
         let (base, start_ms) = (self.base, self.window().start_ms);
         let highest = self.bases.entry(start_ms).or_default();
         *highest = base.max(*highest);
+        let own = self.own.entry(start_ms).or_default();
+        *own = base.max(*own);
         let answer = self.book.sync(&session, &report, &self.terms(), self.now_ms);
         self.book.prune(self.now_ms);
         for told in answer.accounts {
@@ -210,11 +215,37 @@ impl Pools {
         self.book.draw(&self.terms(), self.now_ms);
     }
 
+    /// All is told and given back, and then the maximum is another one.
+    fn change(&mut self) {
+        self.tell_all();
+        let start_ms = self.window().start_ms;
+        self.base = self.random.pick(&[0, 3, 10, 40]);
+        self.changes = true;
+        let committed = self.book.committed(LIMIT, start_ms, self.now_ms);
+        let own = self.own.entry(start_ms).or_default();
+        *own = self.base.max(committed.min(*own));
+        self.send(0, 0);
+        self.deliver(0, false);
+    }
+
+    fn tell_all(&mut self) {
+        for edge in 0..self.edges.len() {
+            self.edges[edge].sent.clear();
+            for numbers in self.edges[edge].accounts.values_mut() {
+                numbers.returned += numbers.free();
+            }
+            self.send(edge, 0);
+            self.deliver(edge, false);
+        }
+    }
+
     fn beyond(&self) -> u64 {
-        self.used
-            .iter()
-            .map(|(window, used)| used.saturating_sub(self.bases.get(window).copied().unwrap_or_default()))
-            .sum()
+        self.beyond_of(&self.bases)
+    }
+
+    fn beyond_of(&self, own: &BTreeMap<i64, u64>) -> u64 {
+        let own = |window| own.get(window).copied().unwrap_or_default();
+        self.used.iter().map(|(window, used)| used.saturating_sub(own(window))).sum()
     }
 
     fn burnt(&self) -> u64 {
@@ -231,15 +262,11 @@ impl Pools {
 
     /// All is told and given back: what is burnt is what was used, and what is left is all there.
     fn check_quiet(&mut self) {
-        for edge in 0..self.edges.len() {
-            self.edges[edge].sent.clear();
-            for numbers in self.edges[edge].accounts.values_mut() {
-                numbers.returned += numbers.free();
-            }
-            self.send(edge, 0);
-            self.deliver(edge, false);
-        }
+        self.tell_all();
         self.check();
+        assert!(self.burnt() >= self.beyond_of(&self.own), "what grants admitted is burnt");
+        let standing = self.book.standings(&self.terms(), self.now_ms).remove(0);
+        self.check_told(standing.units);
         if self.changes {
             return;
         }
@@ -250,21 +277,19 @@ impl Pools {
         let held = |grant: &&Grant| grant.expires_at_ms.is_none_or(|end_ms| self.now_ms < end_ms);
         let left: u64 =
             self.grants.iter().filter(held).map(|grant| grant.units - self.book.burnt(&grant.id)).sum();
-        let standing = self.book.standings(&self.terms(), self.now_ms).remove(0);
         let own = self.base.saturating_sub(standing.used);
         assert_eq!(standing.unleased, own + left, "{standing:?}");
-        self.check_told(standing.units);
     }
 
     /// What edges are told makes the same maximum, once burnt units elsewhere are told too.
     fn check_told(&mut self, units: u64) {
         let mut told = self.grants.clone();
-        self.book.tell(&self.terms(), &mut told);
-        assert!(!self.book.tell(&self.terms(), &mut told), "nothing changed since");
-        let held = |grant: &&Grant| grant.expires_at_ms.is_none_or(|end_ms| self.now_ms < end_ms);
-        let most = self.base + told.iter().filter(held).map(|grant| grant.units - grant.burnt).sum::<u64>();
-        let over = self.grants.iter().any(|grant| !held(&grant));
-        assert!(if over { most <= units } else { most == units }, "{most} are told, {units} there are");
+        self.book.tell(&self.terms(), &mut told, self.now_ms);
+        let mut again = self.grants.clone();
+        assert!(!self.book.tell(&self.terms(), &mut again, self.now_ms), "nothing changed since");
+        let held = told.iter().filter(|grant| grant.holds(self.now_ms));
+        let most = self.base + held.map(|grant| grant.units - grant.burnt).sum::<u64>();
+        assert_eq!(most, units, "what edges are told, and what there is");
     }
 }
 
@@ -279,10 +304,7 @@ fn history(seed: u64) {
             0..3 => pools.buy(),
             3..5 => pools.pass(QUOTA_MS),
             5 => pools.pass_long(),
-            6..8 if changing => {
-                pools.base = pools.random.pick(&[0, 3, 10, 40]);
-                pools.changes = true;
-            }
+            6..8 if changing => pools.change(),
             8 => {
                 let tells = pools.random.percent(70);
                 pools.replace(edge, tells);
