@@ -64,6 +64,7 @@ CREATE TABLE payment_snapshots (
     outcome TEXT NOT NULL,
     PRIMARY KEY (provider, reference)
 );
+CREATE INDEX payment_snapshots_by_account ON payment_snapshots (provider, account);
 CREATE INDEX payment_snapshots_by_subject ON payment_snapshots (subject) WHERE subject IS NOT NULL;
 
 -- What was ordered with providers that take single payments.

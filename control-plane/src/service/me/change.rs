@@ -7,7 +7,7 @@ use tollgate_policy::subscription::{Subscription, SubscriptionState};
 use super::{EndUser, document_tier};
 use crate::service::entitled::Entitled;
 use crate::service::lifecycle::{Action, When, document_in};
-use crate::service::payments::{CheckoutLink, Provider};
+use crate::service::payments::{CheckoutLink, still_charges};
 use crate::service::{ControlPlane, InForce, Invalid, ServiceError};
 use crate::store::audit::Author;
 use crate::store::subjects::ListedSubscription;
@@ -181,12 +181,7 @@ impl ControlPlane {
                 Box::pin(async move { payments::of_subject(tx, subject, PROVIDED_MAX).await })
             })
             .await;
-        let charged = snapshots?.into_iter().find(|snapshot| {
-            let state = snapshot.outcome.effective(now_ms).state;
-            // Single payments are not repeated.
-            let goes_on = snapshot.provider != Provider::CinetPay.name();
-            goes_on && state.is_in_force() && state != SubscriptionState::Cancelled
-        });
+        let charged = snapshots?.into_iter().find(|snapshot| still_charges(snapshot, now_ms));
         match charged {
             None => Ok(()),
             Some(snapshot) => Err(refused(format!(

@@ -69,6 +69,7 @@ pub fn fill(url: &str, subjects: u64, usage: u64) -> Result<Filled> {
     runtime.block_on(write(url, i64::try_from(subjects)?, i64::try_from(usage)?))
 }
 
+#[allow(clippy::disallowed_methods, reason = "windows are on the real clock")]
 async fn write(url: &str, subjects: i64, usage: i64) -> Result<Filled> {
     // Nothing that is lost here would be missed.
     let options = SqliteConnectOptions::from_str(url)?
