@@ -114,9 +114,23 @@ pub struct Subscription {
     /// What changes by itself, at its moment; in the order of their moments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<ScheduledChange>,
+    /// What a pause holds back. Edges are not told: they need what holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Box<Held>>,
     /// Maximums of this subject alone, by limit name; they replace the tier's.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub overrides: BTreeMap<String, Maximum>,
+}
+
+/// What a subscription was when it was paused, or when its pause was scheduled: resuming gives it back.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Held {
+    /// Its state then.
+    pub state: SubscriptionState,
+    /// What was scheduled then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<ScheduledChange>,
 }
 
 /// A change of a subscription that happens by itself at its moment. What is left out stays.

@@ -234,6 +234,7 @@ fn wished(row: &ImportRow, tier: &str, before: Option<&Subscription>, now_ms: i6
         period_ends_at_ms: same_tier.and_then(|before| before.period_ends_at_ms),
         tier_since_ms: row.tier_since_ms.or(same_tier.and_then(|before| before.tier_since_ms)),
         changes: same_tier.map(|before| before.changes.clone()).unwrap_or_default(),
+        held: None,
         overrides: row.overrides.clone(),
     }
 }

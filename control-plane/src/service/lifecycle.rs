@@ -95,7 +95,7 @@ impl Action {
         if before.state == SubscriptionState::Expired {
             return refused("The subscription is over. Make a new one: PUT /v1/subscriptions/{subject}.");
         }
-        match self {
+        let after = match self {
             Self::ChangeTier { tier, when } => {
                 tier_of(document, tier)?;
                 let is_up = is_up(document, &before.tier, tier);
@@ -112,7 +112,10 @@ impl Action {
                 past_due(before, days, now_ms)
             }
             Self::Trial { .. } => Ok(before.clone()),
-        }
+        }?;
+        // What a pause holds back is of what there was; whoever does something else meanwhile says what shall be.
+        let is_of_pause = matches!(self, Self::Pause { .. } | Self::Resume);
+        Ok(if is_of_pause { after } else { Subscription { held: None, ..after } })
     }
 }
 

@@ -104,6 +104,7 @@ impl ControlPlane {
                 period_ends_at_ms: wish.period_ends_at_ms.flatten(),
                 tier_since_ms: wish.tier_since_ms,
                 changes: wish.changes.clone().unwrap_or_default(),
+                held: None,
                 overrides: wish.overrides.clone().unwrap_or_default(),
             })
         };
@@ -130,6 +131,7 @@ impl ControlPlane {
                 period_ends_at_ms: wish.period_ends_at_ms.unwrap_or(before.period_ends_at_ms),
                 tier_since_ms: wish.tier_since_ms.or(before.tier_since_ms),
                 changes: wish.changes.clone().unwrap_or_else(|| before.changes.clone()),
+                held: before.held.clone(),
                 overrides: wish.overrides.clone().unwrap_or_else(|| before.overrides.clone()),
             })
         };
@@ -287,6 +289,12 @@ async fn write_made(
     let before = row.subscription.as_ref();
     let mut subscription = make(before)?;
     subscription.changes.sort_by_key(|change| change.at_ms);
+    // What a pause holds back is of what there was. Whoever changes that meanwhile has said what shall be.
+    let told =
+        |s: &Subscription| (s.tier.clone(), s.state, s.changes.clone(), s.expires_at_ms, s.trial_ends_at_ms);
+    if before.is_some_and(|before| before.held == subscription.held && told(before) != told(&subscription)) {
+        subscription.held = None;
+    }
     let unchanged = before == Some(&subscription);
     let revision = row.subscription_revision + i64::from(!unchanged);
     if !unchanged {

@@ -63,7 +63,7 @@ impl SubjectRow {
     /// What edges are told.
     pub fn entitlements(&self) -> Entitlements {
         Entitlements {
-            subscription: self.subscription.clone(),
+            subscription: self.subscription.as_ref().map(|s| Subscription { held: None, ..s.clone() }),
             bypass_until_ms: self.bypass.as_ref().map(|bypass| bypass.expires_ms),
             grants: self.grants.clone(),
         }

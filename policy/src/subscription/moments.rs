@@ -61,6 +61,7 @@ impl Subscription {
             tier_since_ms: if is_same_tier { self.tier_since_ms } else { Some(tier_since_ms) },
             changes: self.changes.iter().filter(|change| !is_due(change)).cloned().collect(),
             overrides: self.overrides.clone(),
+            held: self.held.clone(),
             ..*self
         })
     }
