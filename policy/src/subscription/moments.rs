@@ -54,11 +54,11 @@ impl Subscription {
         if state == self.state && !self.changes.iter().any(is_due) {
             return Cow::Borrowed(self);
         }
-        let is_same_tier = tier == self.tier && tier_since_ms == self.tier_since_ms.unwrap_or(self.anchor_ms);
         Cow::Owned(Self {
             tier: tier.to_owned(),
             state,
-            tier_since_ms: if is_same_tier { self.tier_since_ms } else { Some(tier_since_ms) },
+            // Said in one way, whoever looked in between.
+            tier_since_ms: Some(tier_since_ms).filter(|since_ms| *since_ms != self.anchor_ms),
             changes: self.changes.iter().filter(|change| !is_due(change)).cloned().collect(),
             overrides: self.overrides.clone(),
             held: self.held.clone(),

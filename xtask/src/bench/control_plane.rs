@@ -75,7 +75,11 @@ pub fn run(options: &ControlPlaneOptions) -> Result<()> {
 /// Rows of the table of targets.
 fn targets(targets: &[business::Target]) -> String {
     let row = |target: &business::Target| {
-        let verdict = if target.reached { "reached" } else { "**missed**" };
+        let verdict = match target.reached {
+            None => "–",
+            Some(true) => "reached",
+            Some(false) => "**missed**",
+        };
         format!("| {} | {} | {verdict} |\n", target.name, target.measured)
     };
     targets.iter().map(row).collect()

@@ -24,7 +24,8 @@ const WEBHOOKS_MIN: f64 = 1_000.0;
 pub struct Target {
     pub name: String,
     pub measured: String,
-    pub reached: bool,
+    /// Nothing: no target.
+    pub reached: Option<bool>,
 }
 
 /// Measures all of it; files lie in `dir`.
@@ -56,12 +57,17 @@ pub fn run(dir: &Path, options: &ControlPlaneOptions) -> Result<Vec<Target>> {
     targets.push(Target {
         name: "webhooks/s in, on SQLite ≥ 1,000".to_owned(),
         measured: format!("{:.0}", told.per_second),
-        reached: told.per_second >= WEBHOOKS_MIN,
+        reached: Some(told.per_second >= WEBHOOKS_MIN),
     });
     targets.push(Target {
         name: "acknowledged webhooks lost when the process is killed in the middle = 0".to_owned(),
         measured: format!("{} of {}", told.lost, told.acknowledged),
-        reached: told.lost == 0,
+        reached: Some(told.lost == 0),
+    });
+    targets.push(Target {
+        name: "webhooks/s worked off, each in a commit of its own".to_owned(),
+        measured: format!("{:.0}", told.worked_off),
+        reached: None,
     });
     Ok(targets)
 }
@@ -69,7 +75,7 @@ pub fn run(dir: &Path, options: &ControlPlaneOptions) -> Result<Vec<Target>> {
 impl Target {
     fn at_most(name: &str, took: Duration, most_ms: f64) -> Self {
         let ms = took.as_secs_f64() * 1_000.0;
-        Self { name: name.to_owned(), measured: format!("{ms:.1} ms"), reached: ms <= most_ms }
+        Self { name: name.to_owned(), measured: format!("{ms:.1} ms"), reached: Some(ms <= most_ms) }
     }
 }
 
