@@ -7,6 +7,7 @@ pub mod api;
 pub mod calendar;
 pub mod clock;
 pub mod config;
+pub mod hex;
 pub mod http_client;
 pub mod server;
 pub mod service;

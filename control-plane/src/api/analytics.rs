@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Query, page_limit};
-use super::policy::rfc3339;
 use super::problem::{Problem, ProblemKind};
 use super::state::Api;
 use crate::calendar::DAY_MS;
+use crate::calendar::rfc3339;
 use crate::service::analytics::subscriptions::{Census, churn, conversion, count, percent};
 use crate::service::analytics::{Days, TopPeriod};
 use crate::store::analytics::AmountSum;

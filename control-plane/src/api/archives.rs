@@ -7,9 +7,10 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Path, Query, cursor_key, page_limit};
-use super::policy::{next_cursor, rfc3339};
+use super::policy::next_cursor;
 use super::problem::{Problem, ProblemBody};
 use super::state::Api;
+use crate::calendar::rfc3339;
 use crate::store::archives::Archive;
 use crate::store::audit::Author;
 

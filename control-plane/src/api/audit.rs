@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Query, cursor_number, page_limit};
-use super::policy::{next_cursor, rfc3339};
+use super::policy::next_cursor;
 use super::problem::Problem;
 use super::state::Api;
+use crate::calendar::rfc3339;
 use crate::store::audit::{self, AuditFilter};
 
 /// One change.

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::extract::{self, Path};
-use super::policy::rfc3339;
 use super::problem::{Problem, ProblemBody};
 use super::state::Api;
+use crate::calendar::rfc3339;
 use crate::service::bypass::BypassView;
 use crate::store::audit::Author;
 use crate::store::subjects::Bypass;

@@ -9,9 +9,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::events::{DeliveryBody, DeliveryPage, deliveries_of};
 use super::extract::{self, Path, Query, cursor_key, page_limit};
-use super::policy::{PageQuery, next_cursor, rfc3339};
+use super::policy::{PageQuery, next_cursor};
 use super::problem::{Problem, ProblemBody, ProblemKind};
 use super::state::Api;
+use crate::calendar::rfc3339;
 use crate::service::event_endpoints::EndpointWish;
 use crate::store::audit::Author;
 use crate::store::event_deliveries::DeliveryState;

@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{self, Path, Query, cursor_key, page_limit};
-use super::policy::{next_cursor, rfc3339};
+use super::policy::next_cursor;
 use super::problem::{Problem, ProblemBody, ProblemKind};
 use super::state::Api;
+use crate::calendar::rfc3339;
 use crate::service::happenings::EventType;
 use crate::service::sync::is_subject;
 use crate::store::audit::Author;

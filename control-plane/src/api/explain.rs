@@ -13,10 +13,10 @@ use tollgate_policy::window::{CALENDAR_END_MS, CALENDAR_START_MS};
 use utoipa::ToSchema;
 
 use super::extract;
-use super::policy::rfc3339;
 use super::problem::{Problem, ProblemBody, ProblemKind};
 use super::state::Api;
 use super::tiers::maximum_of;
+use crate::calendar::rfc3339;
 use crate::service::explain::{CallerView, Explanation, LimitUse, Refusal, Sender, Verdict, Wish};
 
 /// A request to be explained. Give `token`, or `subject`, or neither: then it comes without a token.

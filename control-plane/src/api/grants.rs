@@ -9,9 +9,9 @@ use tollgate_policy::subscription::Grant;
 use utoipa::ToSchema;
 
 use super::extract::{self, Path};
-use super::policy::rfc3339;
 use super::problem::{Problem, ProblemBody};
 use super::state::Api;
+use crate::calendar::rfc3339;
 use crate::store::audit::Author;
 
 /// A grant to be given.

@@ -13,12 +13,12 @@ use tollgate_policy::window::{CALENDAR_END_MS, CALENDAR_START_MS};
 use utoipa::ToSchema;
 
 use super::extract::{self, Query, UserAuthor};
-use super::policy::rfc3339;
 use super::problem::{Problem, ProblemBody};
 use super::state::Api;
 use super::subscriptions::{ChangeBody, SubscriptionBody};
 use super::tiers::maximum_of;
 use super::usage::{UsageBody, UsageParameters, usage_of};
+use crate::calendar::rfc3339;
 use crate::service::ServiceError;
 use crate::service::languages::Languages;
 use crate::service::lifecycle::When;

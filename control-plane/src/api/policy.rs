@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -12,6 +11,7 @@ use super::extract::{
 };
 use super::problem::{Problem, ProblemBody, ProblemKind};
 use super::state::Api;
+use crate::calendar::rfc3339;
 use crate::service::policy::{Applied, NOTE_CHARS_MAX};
 use crate::service::versions::ChangedTiers;
 use crate::store::audit::Author;
@@ -256,9 +256,4 @@ pub fn next_cursor<T>(rows: &mut Vec<T>, limit: i64, key: impl Fn(&T) -> String)
     }
     rows.truncate(limit);
     rows.last().map(|row| cursor_after(&key(row)))
-}
-
-/// Unix time in ms as RFC 3339.
-pub fn rfc3339(ms: i64) -> String {
-    Timestamp::from_millisecond(ms).unwrap_or_default().to_string()
 }

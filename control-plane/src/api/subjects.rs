@@ -12,10 +12,10 @@ use utoipa::ToSchema;
 
 use super::bypass::BypassBody;
 use super::extract::Path;
-use super::policy::rfc3339;
 use super::problem::Problem;
 use super::state::Api;
 use super::tiers::maximum_of;
+use crate::calendar::rfc3339;
 use crate::service::subscriptions::{LimitView, SubjectView};
 
 /// A subject at this moment.

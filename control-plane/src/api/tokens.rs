@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::extract::{self, Path, Query, cursor_key, page_limit};
-use super::policy::{PageQuery, next_cursor, rfc3339};
+use super::policy::{PageQuery, next_cursor};
 use super::problem::{Problem, ProblemBody};
 use super::state::Api;
+use crate::calendar::rfc3339;
 use crate::store::audit::Author;
 use crate::store::tokens::TokenRow;
 

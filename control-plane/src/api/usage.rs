@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Path, Query};
-use super::policy::rfc3339;
 use super::problem::Problem;
 use super::state::Api;
+use crate::calendar::rfc3339;
 use crate::service::usage::{GroupedSum, UsagePeriod, UsageQuery, UsageView};
 
 /// Which usage.

@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{self, Path, Query, body_problem, cursor_number, page_limit};
-use super::policy::{next_cursor, rfc3339};
+use super::policy::next_cursor;
 use super::problem::{Problem, ProblemBody, ProblemKind};
 use super::state::Api;
+use crate::calendar::rfc3339;
 use crate::service::payments::{Delivery, Provider, STATES};
 use crate::store::audit::Author;
 use crate::store::webhooks::WebhookRow;

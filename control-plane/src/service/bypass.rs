@@ -3,6 +3,7 @@
 
 use super::subscriptions::{check_subject, lock, tell};
 use super::{ControlPlane, Invalid, NotFound, ServiceError};
+use crate::calendar::DAY_MS;
 use crate::store::audit::Author;
 use crate::store::subjects::Bypass;
 use crate::store::{audit, subjects};
@@ -12,8 +13,6 @@ pub const BYPASS_DAYS_MAX: i64 = 90;
 
 /// Longest reason, in characters.
 pub const REASON_CHARS_MAX: usize = 500;
-
-const DAY_MS: i64 = 24 * 3_600_000;
 
 /// A subject's bypass.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,13 +4,13 @@
 //! The first line says what it is, each further line is a row of a table, the last one says how many there were and the
 //! SHA-256 of all before it: a file that was cut off or changed is not loaded.
 
-use std::fmt::Write as _;
 use std::io::{BufRead, Read as _, Write};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::hex::hex;
 use crate::store::everything::{self, PAGE_ROWS, Table, tables};
 use crate::store::migrations::newest_version;
 use crate::store::{Database, Retry, StoreError, Tx};
@@ -105,7 +105,7 @@ pub async fn export(
             }
         }
     }
-    let sha256 = hex(out.hash.clone());
+    let sha256 = hex(&out.hash.clone().finalize());
     out.line(&json!({ "end": true, "rows": count, "sha256": sha256 }))?;
     out.inner.flush()?;
     Ok(count)
@@ -150,7 +150,9 @@ async fn load_in(tx: &mut Tx<'_>, file: impl BufRead + Send) -> Result<u64, Ever
                 batch.add(tx, table, row).await?;
                 count += 1;
             }
-            Line::End { end: true, rows, sha256 } if rows == count && sha256 == hex(hash_before) => {
+            Line::End { end: true, rows, sha256 }
+                if rows == count && sha256 == hex(&hash_before.finalize()) =>
+            {
                 batch.write(tx).await?;
                 return Ok(count);
             }
@@ -228,12 +230,4 @@ impl<R: BufRead> Lines<R> {
     fn malformed(&self, why: String) -> EverythingError {
         EverythingError::Malformed { line: self.line, why }
     }
-}
-
-fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

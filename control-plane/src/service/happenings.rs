@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::calendar::{DAY_MS, day_of};
 use crate::store::events::{Due, EventRow};
 use crate::store::{StoreError, Tx, events};
 
@@ -285,13 +286,11 @@ impl Happening {
     }
 }
 
-const DAY_MS: i64 = 24 * 3_600_000;
-
 impl LimitState {
     /// What is told once: the limit in its window, and once more where the maximum changed within it, since "80 percent" then
     /// means something else. A capacity, which has no window, is told once a day.
     fn once(&self, now_ms: i64) -> Json {
-        let window = self.window_start_ms.unwrap_or_else(|| now_ms.div_euclid(DAY_MS) * DAY_MS);
+        let window = self.window_start_ms.unwrap_or_else(|| day_of(now_ms));
         json!([self.limit, window, self.units])
     }
 

@@ -7,6 +7,7 @@ use tollgate_policy::subscription::{ScheduledChange, Subscription, SubscriptionS
 use self::pausing::{pause, resume};
 use super::subscriptions::write_in;
 use super::{ControlPlane, InForce, Invalid, NotFound, ServiceError};
+use crate::calendar::DAY_MS;
 use crate::store::audit::Author;
 use crate::store::subjects::ListedSubscription;
 
@@ -14,8 +15,6 @@ mod pausing;
 
 /// How long a tier stays in force after a payment failed, where the policy does not say, days.
 pub const GRACE_DAYS: u32 = 7;
-
-const DAY_MS: i64 = 24 * 3_600_000;
 
 /// When something is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

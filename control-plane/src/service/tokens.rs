@@ -6,6 +6,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 
 use super::{ControlPlane, Invalid, NotFound, ServiceError};
+use crate::hex::hex;
 use crate::store::audit::Author;
 use crate::store::tokens::TokenRow;
 use crate::store::{audit, tokens};
@@ -92,15 +93,6 @@ impl ConfiguredTokens {
 
 fn hash(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Random bytes as hex, from the operating system.

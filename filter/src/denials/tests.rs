@@ -1,3 +1,5 @@
+//! Refusals are counted once, within bounds, and reported in sums that only rise.
+
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;

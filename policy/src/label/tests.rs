@@ -1,3 +1,5 @@
+//! Labels of charges: where they are read, what text they make, and that what is not told apart has a text of its own.
+
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;

@@ -4,7 +4,7 @@ use askama::Template;
 use tollgate_policy::price::{Line, Money};
 
 use super::title;
-use crate::api::policy::rfc3339;
+use crate::calendar::rfc3339;
 use crate::service::invoices::InvoiceView;
 
 #[derive(Template)]

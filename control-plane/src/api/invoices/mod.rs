@@ -15,9 +15,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::csv;
 use super::extract::{self, Path, Query, cursor_number, page_limit};
-use super::policy::{next_cursor, rfc3339};
+use super::policy::next_cursor;
 use super::problem::{Problem, ProblemBody, ProblemKind};
 use super::state::Api;
+use crate::calendar::rfc3339;
 use crate::service::invoices::InvoiceView;
 use crate::store::audit::Author;
 

@@ -4,7 +4,7 @@ use tollgate_policy::price::Money;
 
 use super::title;
 use crate::api::csv::{row, text};
-use crate::api::policy::rfc3339;
+use crate::calendar::rfc3339;
 use crate::service::invoices::InvoiceView;
 
 const HEADING: &str =

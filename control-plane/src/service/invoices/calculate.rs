@@ -9,6 +9,7 @@ use tollgate_policy::labels;
 use tollgate_policy::price::{Currency, Line, Used, cuts, lines, stretches};
 
 use crate::calendar::DAY_MS;
+use crate::hex::hex;
 use crate::service::{ControlPlane, Invalid, ServiceError};
 use crate::store::usage::{Period, Wanted, sums};
 use crate::store::{StoreError, history, policies};
@@ -113,7 +114,7 @@ pub(super) fn fingerprint(used: &[Used]) -> String {
         let labels = labels::to_text(&used.labels).map_or(Cow::Borrowed(""), Cow::Owned);
         hash.update(format!("{} {} {labels} {}\n", used.at_ms, used.meter, used.units));
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash.finalize())
 }
 
 pub(super) fn currency(code: &str) -> Result<Currency, ServiceError> {

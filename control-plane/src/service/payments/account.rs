@@ -8,7 +8,9 @@ use super::fact::{Fact, Fault, Folded, Known, KnownPayment, Meaning, Payment, Wh
 use super::provider::Provider;
 use super::settings::PaymentSettings;
 use super::settle::{lock, settle};
+use crate::calendar::DAY_MS;
 use crate::service::happenings::{self, Happening};
+use crate::service::lifecycle::GRACE_DAYS;
 use crate::service::{InForce, ServiceError};
 use crate::store::audit::Author;
 use crate::store::payments::{LinkRow, SnapshotRow};
@@ -17,11 +19,6 @@ use crate::store::{StoreError, Tx, audit, payments, webhooks};
 
 /// Most events of one account that are looked at, the newest: years of a subscription that changes every week.
 const FACTS_MAX: i64 = 2_000;
-
-/// How long a tier stays in force after a payment failed where the policy does not say, days.
-const GRACE_DAYS: u32 = 7;
-
-const DAY_MS: i64 = 24 * 3_600_000;
 
 /// What is looked at besides the database.
 #[derive(Debug, Clone, Copy)]

@@ -5,6 +5,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::fact::Fact;
 use super::signature::Refusal;
+use crate::hex::hex;
 
 /// Longest id that a provider gives anything.
 const ID_BYTES_MAX: usize = 255;
@@ -49,7 +50,7 @@ pub fn canonical_hash(event: &Map<String, Json>, but: &[&str]) -> String {
 
 /// SHA-256, hex.
 pub fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(bytes))
 }
 
 /// The id of what is an id, or a whole object.

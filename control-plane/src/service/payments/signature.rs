@@ -6,6 +6,7 @@ use subtle::{Choice, ConstantTimeEq as _};
 
 use super::secret::Secrets;
 use super::settings::StripeSettings;
+use crate::hex::hex;
 
 /// How old a Stripe signature may be, s, as in Stripe's libraries.
 const STRIPE_TOLERANCE_S: i64 = 300;
@@ -97,5 +98,5 @@ fn hex_mac(secret: &str, parts: &[&[u8]]) -> String {
         return String::new();
     };
     parts.iter().for_each(|part| mac.update(part));
-    mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&mac.finalize().into_bytes())
 }
