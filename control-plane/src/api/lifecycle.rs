@@ -25,7 +25,7 @@ pub enum ActionBody {
         /// `now`, `period_end` or an RFC 3339 time to come. Default: to a higher tier now, to a lower one at the period's end.
         when: Option<String>,
     },
-    /// It ends; nothing that was scheduled happens any more.
+    /// It ends, no later than it would have anyway. Of what was scheduled before that only what takes away happens.
     Cancel {
         /// `now`, `period_end` (default) or an RFC 3339 time to come.
         when: Option<String>,
@@ -38,7 +38,7 @@ pub enum ActionBody {
         #[schema(value_type = Option<String>)]
         until: Option<Timestamp>,
     },
-    /// What was paused, cancelled or past due goes on, without an end.
+    /// What was paused goes on with what was left of it; what was cancelled or past due, without an end.
     Resume {},
     /// A payment failed: the tier stays in force for a while, and then no more.
     PastDue {

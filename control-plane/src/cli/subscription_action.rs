@@ -25,7 +25,7 @@ pub(super) enum ActionCommand {
         #[command(flatten)]
         client: ClientArguments,
     },
-    /// End it. What was scheduled does not happen any more.
+    /// End it. Of what was scheduled before that only what takes away happens.
     Cancel {
         /// Such as `user:alice` or `org:acme`.
         subject: String,

@@ -75,7 +75,7 @@ impl ControlPlane {
             None => {
                 let archive = self.archive(subject, kind).await?;
                 let (at_ms, by) = archive.restored.unwrap_or_default();
-                let at = jiff::Timestamp::from_millisecond(at_ms).unwrap_or_default();
+                let at = crate::calendar::rfc3339(at_ms);
                 let message = format!(
                     "It was given back at {at} to {by:?}. GET it to look at it; what was paid back is not paid back \
                      again."

@@ -125,17 +125,6 @@ pub async fn range(
     rows.iter().map(read_row).collect()
 }
 
-/// As [`range`], in a transaction.
-pub async fn range_in(
-    tx: &mut Tx<'_>,
-    subject: &str,
-    from_ms: i64,
-    to_ms: i64,
-) -> Result<Vec<HistoryRow>, StoreError> {
-    let rows = tx.fetch_all(&RANGE, values![subject, from_ms, to_ms]).await?;
-    rows.iter().map(read_row).collect()
-}
-
 /// The moves of the days that start in `from_ms..to_ms`, by day.
 pub async fn moves_by_day(database: &Database, from_ms: i64, to_ms: i64) -> Result<Vec<Moves>, StoreError> {
     let rows = database.fetch_all(&MOVES, values![from_ms, to_ms]).await?;

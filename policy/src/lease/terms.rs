@@ -6,7 +6,7 @@ use super::kind::{
 };
 use crate::compile::CompiledPolicy;
 use crate::document::Scope;
-use crate::limit::{LimitKind, UNLIMITED};
+use crate::limit::LimitKind;
 use crate::subscription::{Grant, Subscription, grants};
 use crate::window::Window;
 
@@ -30,7 +30,7 @@ pub struct Term {
     pub limit: String,
     /// The meter's name; none of concurrency, which has no meter.
     pub meter: Option<String>,
-    /// The maximum, or [`UNLIMITED`].
+    /// The maximum, or [`crate::limit::UNLIMITED`].
     pub units: u64,
     /// Its windows.
     pub kind: TermKind,
@@ -131,11 +131,6 @@ impl Term {
     /// The window that is now; of a kind without windows its number.
     pub(super) fn current_start_ms(&self) -> i64 {
         self.kind.windows().map_or_else(|only| only, |windows| windows.first().map_or(0, |w| w.start_ms))
-    }
-
-    /// Whether there is no maximum.
-    pub fn is_unlimited(&self) -> bool {
-        self.units == UNLIMITED
     }
 }
 

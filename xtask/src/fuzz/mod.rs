@@ -3,15 +3,15 @@
 //!
 //! What is sent and judged stands in `schemathesis.toml`; the requests are the same in each run.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::process::{Scratch, Service, output, status};
 use crate::progress::note;
+use crate::tools::postgres::free_port;
 use crate::tools::schemathesis;
 use crate::{build, workspace};
 
@@ -58,11 +58,9 @@ struct Plane {
 
 impl Plane {
     fn start(dir: &Scratch) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").context("there is no free port")?;
-        let address = listener.local_addr()?;
-        drop(listener);
+        let address = format!("127.0.0.1:{}", free_port()?);
         let mut serve = Command::new(workspace::tollgate());
-        serve.args(["serve", "--listen", &address.to_string(), "--database-url"]);
+        serve.args(["serve", "--listen", &address, "--database-url"]);
         serve.arg(format!("sqlite://{}", dir.path().join("tollgate.db").display()));
         // A long poll must not take the time of other requests.
         serve.args(["--watch-max-ms", "100"]);

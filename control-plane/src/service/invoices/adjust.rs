@@ -25,6 +25,8 @@ impl ControlPlane {
             let is_told = row.content.cuts.first().is_some_and(|first_ms| *first_ms >= days_from_ms);
             is_told && row.to_ms <= until_ms && row.currency == priced.currency.code()
         };
+        // A policy of then is read and compiled once, however many invoices it was in force for.
+        let mut then = BTreeMap::new();
         for row in closed.iter().rev().filter(adjustable) {
             let usage = fingerprint(&self.used(subject, &row.content.cuts).await?);
             if usage == *charged_usage(row, closed) {
@@ -32,12 +34,12 @@ impl ControlPlane {
             }
             let claimed = row.content.claimed.as_deref();
             let (from_ms, to_ms) = (row.from_ms, row.to_ms);
-            let now = if row.policy_version == priced.version {
-                self.calculate(subject, priced, claimed, from_ms, to_ms).await?
-            } else {
-                let then = self.priced_then(row.policy_version).await?;
-                self.calculate(subject, &then, claimed, from_ms, to_ms).await?
-            };
+            let version = row.policy_version;
+            if version != priced.version && !then.contains_key(&version) {
+                then.insert(version, self.priced_then(version).await?);
+            }
+            let prices = then.get(&version).unwrap_or(priced);
+            let now = self.calculate(subject, prices, claimed, from_ms, to_ms).await?;
             lines.extend(differences(row.number, now.lines, charged_lines(row, closed)));
             adjusted.push(Adjusted { number: row.number, usage: now.usage });
         }
