@@ -38,8 +38,6 @@ struct Told {
     born_ms: u64,
     /// Its leases cover what it uses for long.
     roomy: bool,
-    /// Length of the report.
-    bytes: usize,
 }
 
 /// Reports, and the records that they are of.
@@ -52,12 +50,16 @@ struct Batch {
 impl Batch {
     /// Takes as many reports as one sync may have, at least one.
     fn take_part(&mut self) -> Self {
+        // One always fits; it may be one that a request waits for.
+        if self.told.len() == 1 {
+            return std::mem::take(self);
+        }
         let mut bytes = 0_usize;
-        let fits = |told: &&Told| {
-            bytes = bytes.saturating_add(told.bytes);
+        let fits = |report: &&SubjectReport| {
+            bytes = bytes.saturating_add(length_of(report));
             bytes <= SYNC_BYTES_MAX
         };
-        let count = self.told.iter().rev().take(SYNC_SUBJECTS_MAX).take_while(fits).count().max(1);
+        let count = self.reports.iter().rev().take(SYNC_SUBJECTS_MAX).take_while(fits).count().max(1);
         let at = self.told.len().saturating_sub(count);
         Self { reports: self.reports.split_off(at), told: self.told.split_off(at) }
     }
@@ -168,8 +170,7 @@ impl Edge {
                 let report = record.report(|_| more.next().unwrap_or(0));
                 let roomy =
                     occasion == Occasion::Regular && record.session == current && is_roomy(&record, now);
-                let bytes = length_of(&report);
-                let told = Told { subject: subject.clone(), born_ms: record.born_ms, roomy, bytes };
+                let told = Told { subject: subject.clone(), born_ms: record.born_ms, roomy };
                 let session = record.session;
                 let change = if known == Some(shape(&record)) { Change::Keep } else { Change::Put(record) };
                 (change, Some((session, told, report)))

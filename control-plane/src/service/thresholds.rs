@@ -8,7 +8,7 @@ use tollgate_policy::wire::{AccountAnswer, AccountReport};
 use super::happenings::{Happening, LimitState};
 
 /// Percent of a maximum that are told when they are reached.
-const THRESHOLDS: [u8; 3] = [80, 95, 100];
+pub(super) const THRESHOLDS: [u8; 3] = [80, 95, 100];
 
 /// A subject's book before and after a sync.
 #[derive(Debug, Clone, Copy)]
@@ -106,7 +106,8 @@ fn spans(term: &Term) -> impl Iterator<Item = Span> + '_ {
     windows.iter().map(|window| (window.start_ms, Some(window.end_ms))).chain(capacity)
 }
 
-fn reaches(used: u64, units: u64, percent: u8) -> bool {
+/// Whether so many percent of a maximum are used.
+pub(super) fn reaches(used: u64, units: u64, percent: u8) -> bool {
     u128::from(used) * 100 >= u128::from(units) * u128::from(percent)
 }
 

@@ -1,12 +1,10 @@
 //! How near a limit is: percent, warnings, and for how many days what is left lasts. Pure: the time is an argument.
 
 use crate::calendar::DAY_MS;
+use crate::service::thresholds::{THRESHOLDS, reaches};
 
 /// How many days of usage an estimate looks at.
 pub const ESTIMATE_DAYS: i64 = 7;
-
-/// From how many percent on a subject is warned.
-const WARNINGS: [u8; 3] = [100, 95, 80];
 
 /// How near a limit is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,7 +22,7 @@ pub fn outlook(used: u64, units: u64) -> Outlook {
         0 => 1_000,
         units => u128::from(used) * 1_000 / u128::from(units),
     };
-    let warning = WARNINGS.into_iter().find(|percent| permille >= u128::from(*percent) * 10);
+    let warning = THRESHOLDS.into_iter().rev().find(|percent| reaches(used, units, *percent));
     Outlook { percent: permille as f64 / 10.0, warning }
 }
 
