@@ -1,0 +1,13 @@
+//! The application: it knows nothing of tiers, tokens or limits.
+
+use std::process::ExitCode;
+
+use axum::Router;
+
+/// As in `envoy.yaml`.
+const PORT: u16 = 18103;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    example_listen::serve("vector-store-upstream", PORT, Router::new()).await
+}
