@@ -306,6 +306,7 @@ impl Request {
             rpc_fault: rpc.fault,
             refused: line.map(|line| &*line.calls),
         };
+        answer::note(&*self.edge.host, denial, &asker);
         answer::send(&*self.edge.host, denial, &asker);
         Flow::Pause
     }
