@@ -7,10 +7,19 @@ use anyhow::Result;
 use crate::process::run;
 use crate::workspace;
 
-/// Builds the control plane and the quickstart's application.
+/// Builds the control plane and the applications of all examples.
 pub fn programs() -> Result<()> {
+    programs_of(&workspace::examples()?)
+}
+
+/// Builds the control plane and the applications of these examples.
+pub fn programs_of(examples: &[String]) -> Result<()> {
     let mut build = cargo("build");
-    run(build.args(["--release", "--package", "tollgate-control-plane", "--package", "quickstart-upstream"]))
+    build.args(["--release", "--package", "tollgate-control-plane"]);
+    for example in examples {
+        build.arg("--package").arg(workspace::upstream_of(example));
+    }
+    run(&mut build)
 }
 
 /// `cargo <subcommand>` in the repository, building into `target`.
