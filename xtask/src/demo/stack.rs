@@ -16,9 +16,9 @@ use crate::workspace;
 /// The port that `examples/quickstart/envoy.yaml` begins with.
 pub const PORT_BASE_DEFAULT: u16 = 18000;
 /// For the REST interface. Anybody may know it: the demo listens on the loopback address only.
-pub const ADMIN_TOKEN: &str = "demo-admin-token";
+pub const ADMIN_TOKEN: &str = "example-admin-token";
 /// As in each example's `envoy.yaml`.
-const EDGE_TOKEN: &str = "demo-edge-token";
+const EDGE_TOKEN: &str = "example-edge-token";
 const ISSUER: &str = "https://quickstart.tollgate.example";
 const AUDIENCE: &str = "quickstart";
 
