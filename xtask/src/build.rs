@@ -7,17 +7,13 @@ use anyhow::Result;
 use crate::process::run;
 use crate::workspace;
 
-/// Builds the control plane and the applications of all examples.
+/// Builds the control plane and the applications of all examples, always together: which features a library is built with
+/// depends on who else is built, and another set would build nearly everything anew.
 pub fn programs() -> Result<()> {
-    programs_of(&workspace::examples()?)
-}
-
-/// Builds the control plane and the applications of these examples.
-pub fn programs_of(examples: &[String]) -> Result<()> {
     let mut build = cargo("build");
     build.args(["--release", "--package", "tollgate-control-plane"]);
-    for example in examples {
-        build.arg("--package").arg(workspace::upstream_of(example));
+    for example in workspace::examples()? {
+        build.arg("--package").arg(workspace::upstream_of(&example));
     }
     run(&mut build)
 }

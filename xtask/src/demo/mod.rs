@@ -19,9 +19,6 @@ mod tour;
 use example::Example;
 use stack::{Plan, Ports, Stack};
 
-/// The example that is run when none is named.
-const QUICKSTART: &str = "quickstart";
-
 /// How to run it.
 #[derive(clap::Args)]
 pub struct Options {
@@ -46,8 +43,7 @@ pub fn run(options: &Options) -> Result<()> {
 
     let envoy = step("Envoy", provide)?;
     step("Building the filter's module", wasm::build_filter)?;
-    let name = example.as_ref().map_or(QUICKSTART, Example::name).to_owned();
-    step("Building the control plane and the application", || build::programs_of(&[name]))?;
+    step("Building the control plane and the applications", build::programs)?;
     let stack =
         step("Starting the control plane, the application and Envoy", || Stack::start(&envoy, ports, &plan))?;
     if let Some(example) = &example {

@@ -210,6 +210,8 @@ impl Stack {
         serve.current_dir(workspace::root()).arg("--config-path").arg(folder.join("envoy.yaml"));
         // Two workers, as an edge has several; no hot restart, so that two demos do not meet in shared memory.
         serve.args(["--concurrency", "2", "--disable-hot-restart", "--log-level", "warning"]);
+        // Its access log is read as it grows.
+        serve.args(["--file-flush-interval-msec", "100"]);
         let envoy = Service::start("Envoy", serve, &dir.path().join(ENVOY_LOG))?;
         // Without a policy the filter answers 503; 401 to a caller without a token means that it has one.
         let first = format!("{}{}", ports.gateway_url(), plan.ready);

@@ -47,11 +47,6 @@ impl Example {
         Ok(names)
     }
 
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Where a reader begins.
     pub fn readme(&self) -> PathBuf {
         folder(&self.name).join("README.md")
