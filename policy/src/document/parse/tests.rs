@@ -118,6 +118,7 @@ routes:
       body: {error: "Limit of {maximum} reached", used: "{used}"}
 - path: /mcp
   mcp_tools: [search, "admin.*"]
+  proxy_route: true
   auth: optional
   charges:
     api_calls: {request_json: /params/cost, default: 1, per: request}
@@ -234,7 +235,7 @@ fn unknown_members_are_refused_everywhere() {
     check(
         &changed("auth: none, ", "auth: none, charge: 1, "),
         expect![
-            "line 25: routes[0].charge: remove `charge`, or write one of name, methods, path, hosts, headers, jsonrpc, mcp_tools, auth, enforcement, charges, features, refund, success, denials [column 34]"
+            "line 25: routes[0].charge: remove `charge`, or write one of name, methods, path, hosts, headers, jsonrpc, mcp_tools, proxy_route, auth, enforcement, charges, features, refund, success, denials [column 34]"
         ],
     );
     check(

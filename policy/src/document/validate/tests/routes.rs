@@ -103,3 +103,13 @@ fn conditions_can_hold() {
         ]],
     );
 }
+
+#[test]
+fn a_route_that_the_proxy_goes_by_has_a_name_that_a_header_can_hold() {
+    check_route(json!({"proxy_route": true}), expect![[""]]);
+    check_route(json!({"proxy_route": true, "name": "usage-stats"}), expect![[""]]);
+    check_route(
+        json!({"proxy_route": true, "name": "verbrauch-für-alle"}),
+        expect!["routes[0].proxy_route: give the route a `name` of ASCII characters: it is sent in a header"],
+    );
+}
