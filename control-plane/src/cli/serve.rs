@@ -82,7 +82,7 @@ pub struct ServeArguments {
     /// A file that says which payment providers there are, and which tier is bought by what (docs/payments.md).
     #[arg(long, env = "TOLLGATE_PAYMENTS", value_name = "FILE")]
     payments: Option<PathBuf>,
-    /// An origin whose pages may ask for plans and, with a user's token, for /v1/me from a browser, such as
+    /// An origin whose pages may ask for plans, views and, with a user's token, for /v1/me from a browser, such as
     /// `https://app.example.com`. May be given again.
     #[arg(long, env = "TOLLGATE_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',', value_parser = origin)]
     allow_origin: Vec<HeaderValue>,
