@@ -40,6 +40,9 @@ pub struct MeBody {
     /// subscription.
     #[schema(value_type = String)]
     state: EffectiveState,
+    /// What the subject has subscribed to, in force or not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subscription: Option<MySubscriptionBody>,
     /// Features of the tier.
     features: Vec<String>,
     /// When the trial ends, RFC 3339; while it is on trial.
@@ -60,6 +63,15 @@ pub struct MeBody {
     limits: Vec<MyLimitBody>,
     /// Those of them that are nearly or quite used up, the nearest first.
     warnings: Vec<WarningBody>,
+}
+
+/// What a subject has subscribed to.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct MySubscriptionBody {
+    /// The tier, which need not be the one in force.
+    tier: String,
+    /// Since when it has had this tier, RFC 3339.
+    since: String,
 }
 
 /// A tier, in the reader's language.
@@ -256,6 +268,10 @@ impl MeBody {
             tier: view.tier.map(|name| MyTierBody { title: title.unwrap_or_else(|| name.clone()), name }),
             tier_from: view.tier_from,
             state: view.state,
+            subscription: bought.map(|bought| bought.effective(now_ms)).map(|now| MySubscriptionBody {
+                tier: now.tier.to_owned(),
+                since: rfc3339(now.tier_since_ms),
+            }),
             features: view.features,
             trial_ends_at: trial_ends_ms.and_then(|bought| bought.trial_ends_at_ms).map(rfc3339),
             expires_at: bought.and_then(|bought| bought.expires_at_ms).map(rfc3339),

@@ -221,8 +221,10 @@ pub async fn write_subscription(
     now_ms: i64,
 ) -> Result<(), StoreError> {
     let text = subscription.map(|subscription| to_json("a subscription", subscription)).transpose()?;
-    let tier = subscription.map(|subscription| subscription.tier.as_str());
-    let state = subscription.map(|subscription| state_text(subscription.state)).transpose()?;
+    // Found by what it is now: of one whose end had passed before it was written no moment is to come.
+    let settled = subscription.map(|subscription| subscription.at(now_ms));
+    let tier = settled.as_ref().map(|settled| settled.tier.as_str());
+    let state = settled.as_ref().map(|settled| state_text(settled.state)).transpose()?;
     let next_ms = subscription.and_then(|subscription| subscription.next_notice_ms(now_ms));
     let values = values![subject, text.as_deref(), tier, state.as_deref(), next_ms, revision, now_ms];
     tx.execute(&WRITE_SUBSCRIPTION, values).await?;

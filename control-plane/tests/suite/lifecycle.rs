@@ -38,6 +38,19 @@ async fn granted(served: &Served, number: u32, subject: &str, want: u64) -> u64 
 }
 
 #[tokio::test]
+async fn a_subscription_that_was_over_before_it_was_written_is_found_among_the_expired() {
+    on_each_database(async |test| {
+        let served = Served::start_with_policy(&test.url).await;
+        let over = json!({"tier": "pro", "state": "active", "anchor_ms": START_MS - 9, "expires_at_ms": START_MS - 1});
+        served.put("/v1/subscriptions/user:a", over).await;
+        let found = async |state: &str| served.get(&format!("/v1/subscriptions?state={state}")).await["items"].clone();
+        assert_eq!(found("expired").await[0]["subject"], "user:a");
+        assert_eq!(found("active").await, json!([]));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_trial_ends_at_its_moment_and_is_written_down_later() {
     on_each_database(async |test| {
         let served = Served::start_with_policy(&test.url).await;

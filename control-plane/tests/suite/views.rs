@@ -55,6 +55,12 @@ views:
   tiers:
     public: true
     body: '{"currency": {{ plans.currency }}, "names": {{ plans.items | map(attribute="title") | list }}, "pro": {{ plan("pro").prices[0].flat }}, "inner": {{ plan("inner").order }}}'
+  plan:
+    public: true
+    body: |
+      {% set wanted = plan(request.query.tier) %}{% if not wanted %}{% set status = 404 %}{% endif %}
+      {"name": {{ title(request.query.tier) }}, "name_fr": {{ title(request.query.tier, "fr") }}, "week": {{ ago(days=7) }}, "hours": {{ ago(hours=36) }}}
+  bought: {body: '{"tier": {{ me.subscription.tier }}, "since": {{ me.subscription.since }}, "effective": {{ me.tier.name }}}'}
   stats: {jsonrpc: true, body: '{"method": {{ request.json.method }}, "days": {{ request.json.params.days }}, "used": {{ limit("messages.hour").used }}}'}
   endless: {body: '{% for a in range(9999) %}{% for b in range(9999) %}{% set c = a %}{% endfor %}{% endfor %}1'}
   broken: {body: '{"used": {{ limit("messages.hour").used }}'}
@@ -101,6 +107,26 @@ async fn post(served: &Served, token: &str, path: &str, body: &str) -> (u16, Val
     let request = request.header(header::CONTENT_TYPE, "application/json").body(body.to_owned());
     let (status, body) = answer(request).await;
     (status.as_u16(), body)
+}
+
+#[tokio::test]
+async fn texts_are_in_any_language_and_what_there_is_not_has_a_status() {
+    on_each_database(async |test| {
+        let served = start(&test.url).await;
+        let free = json!({"name": "Free", "name_fr": "Gratuit", "week": "2027-02-22T00:00:00Z", "hours": "2027-02-27T12:00:00Z"});
+        assert_eq!(view(&served, "", "plan?tier=free").await, (200, free));
+        // A tier that is not offered is no plan; without a title it is called by its name.
+        let (status, inner) = view(&served, "", "plan?tier=inner").await;
+        assert_eq!((status, &inner["name_fr"]), (404, &json!("inner")), "{inner}");
+        assert_eq!(view(&served, "", "plan?tier=none").await.1["name_fr"], Value::Null);
+        let nothing = json!({"tier": null, "since": null, "effective": "free"});
+        assert_eq!(good(&served, &user("alice"), "bought").await, nothing);
+        served.put("/v1/subscriptions/user:alice", json!({"tier": "pro", "expires_at_ms": START_MS + 1_000})).await;
+        served.clock.pass(2_000);
+        let over = json!({"tier": "pro", "since": "2027-03-01T00:00:00Z", "effective": "free"});
+        assert_eq!(good(&served, &user("alice"), "bought").await, over);
+    })
+    .await;
 }
 
 #[tokio::test]

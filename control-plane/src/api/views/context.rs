@@ -7,13 +7,14 @@ use std::sync::Arc;
 use axum::http::request::Parts;
 use minijinja::value::{Kwargs, Serde, Value};
 use serde_json::{Value as Json, json};
+use tollgate_policy::document::Localized;
 
 use super::ledger::Ledger;
 use crate::api::me::{MeBody, languages, me_body};
 use crate::api::plans::{PlanBody, PlanList, Spoken};
 use crate::api::problem::Problem;
 use crate::api::state::Api;
-use crate::calendar::rfc3339;
+use crate::calendar::{DAY_MS, HOUR_MS, rfc3339};
 use crate::service::in_force::{InForce, PolicyInForce};
 use crate::service::languages::Languages;
 use crate::service::me::EndUser;
@@ -39,7 +40,18 @@ impl Context {
         let policy = in_force.policy.as_ref().ok_or(ServiceError::NotFound(NotFound::View))?;
         let languages = languages(&request.headers);
         let mut values = BTreeMap::new();
-        values.insert("now", Value::from(rfc3339(api.plane.clock.now_ms())));
+        let now_ms = api.plane.clock.now_ms();
+        values.insert("now", Value::from(rfc3339(now_ms)));
+        values.insert("ago", ago(now_ms));
+        let tiers = &policy.document.tiers;
+        let titles = tiers.iter().map(|(name, tier)| {
+            let title = tier.title.clone().unwrap_or_else(|| Localized::Text(name.clone()));
+            (name.clone(), title)
+        });
+        values.insert("title", localized(titles.collect(), languages.clone()));
+        let described =
+            tiers.iter().filter_map(|(name, tier)| Some((name.clone(), tier.description.clone()?)));
+        values.insert("description", localized(described.collect(), languages.clone()));
         let mut own_tier = None;
         let mut ledger = None;
         if let Some((user, claims)) = user {
@@ -110,6 +122,34 @@ fn limit(me: &MeBody) -> Value {
 fn plan(list: &PlanList, own: Option<&PlanBody>) -> Value {
     let plans = list.items.iter().chain(own);
     by_name(plans.map(|plan| (plan.name.clone(), Value::from(Serde(plan)))).collect())
+}
+
+/// A text of a tier, in the reader's best language or in a named one; null of a tier without one.
+fn localized(texts: BTreeMap<String, Localized>, languages: Languages) -> Value {
+    Value::from_function(
+        move |tier: Value, language: Option<Value>, rest: Kwargs| -> Result<Value, minijinja::Error> {
+            let language = match language {
+                Some(language) => Some(language),
+                None => rest.get::<Option<Value>>("language")?,
+            };
+            rest.assert_all_used()?;
+            let named = language.as_ref().and_then(Value::as_str).map(Languages::accepted);
+            let text = tier.as_str().and_then(|tier| texts.get(tier));
+            Ok(text.map_or(Value::from(()), |text| {
+                Value::from(named.as_ref().unwrap_or(&languages).choose(text).0)
+            }))
+        },
+    )
+}
+
+/// The moment so many days and hours ago, RFC 3339.
+fn ago(now_ms: i64) -> Value {
+    Value::from_function(move |rest: Kwargs| -> Result<Value, minijinja::Error> {
+        let (days, hours) = (rest.get::<Option<u32>>("days")?, rest.get::<Option<u32>>("hours")?);
+        rest.assert_all_used()?;
+        let ms = i64::from(days.unwrap_or(0)) * DAY_MS + i64::from(hours.unwrap_or(0)) * HOUR_MS;
+        Ok(Value::from(rfc3339(now_ms.saturating_sub(ms))))
+    })
 }
 
 fn by_name(values: BTreeMap<String, Value>) -> Value {

@@ -20,7 +20,7 @@ use super::plans::CACHE_CONTROL;
 use super::problem::{Problem, ProblemBody, ProblemKind};
 use super::state::Api;
 use crate::service::in_force::InForce;
-use crate::service::views::View;
+use crate::service::views::{Made, View};
 use crate::service::{NotFound, ServiceError};
 use context::Context;
 
@@ -94,7 +94,10 @@ async fn answer(api: &Api, name: String, request: Request) -> Result<Response, P
     let json = read_json(&parts.headers, &body)?;
     let made = render(&in_force, name, context, vec![json]).await?;
     let made = made.into_iter().next().unwrap_or_else(|| Err(internal()))?;
-    Ok(json_response(made, view.is_public && !is_post))
+    let status = StatusCode::from_u16(made.status).unwrap_or_default();
+    let mut response = json_response(made.json, view.is_public && !is_post && status == StatusCode::OK);
+    *response.status_mut() = status;
+    Ok(response)
 }
 
 /// What is read of the policy here is enough for what all may see: it is asked often, and the poller keeps it new.
@@ -136,7 +139,7 @@ async fn render(
     name: String,
     context: Context,
     bodies: Vec<Json>,
-) -> Result<Vec<Result<String, Problem>>, Problem> {
+) -> Result<Vec<Result<Made, Problem>>, Problem> {
     let policy = in_force.policy.as_ref().ok_or(ServiceError::NotFound(NotFound::View))?;
     let views = policy.views.clone();
     // Nobody closes it.

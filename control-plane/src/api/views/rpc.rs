@@ -4,6 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::{DEPTH_MAX, is_deeper};
 use crate::api::problem::Problem;
+use crate::service::views::Made;
 
 /// Most calls of a batch.
 const CALLS_MAX: usize = 100;
@@ -61,14 +62,14 @@ impl Batch {
     }
 
     /// The whole answer, with what [`Self::to_answer`] came to. Nothing where nobody waits for one.
-    pub fn answer(&self, results: Vec<Result<String, Problem>>) -> Option<String> {
+    pub fn answer(&self, results: Vec<Result<Made, Problem>>) -> Option<String> {
         let mut results = results.into_iter();
         let answers = self.members.iter().filter_map(|member| match member {
             Member::Notification => None,
             Member::Invalid { id } => Some(error(id, INVALID_REQUEST, "Invalid Request", None)),
             Member::Call { id, .. } => Some(match results.next()? {
                 // It is JSON already, and stays as the template wrote it.
-                Ok(result) => format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{result}}}"),
+                Ok(Made { json, .. }) => format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{json}}}"),
                 Err(problem) => {
                     let body = problem.into_body();
                     let data = json!({ "code": body.code, "detail": body.detail, "status": body.status });
@@ -121,7 +122,7 @@ mod tests {
             Ok(batch) => {
                 let results = batch.to_answer().into_iter().map(|call| match call["method"].as_str() {
                     Some("fails") => Err(Problem::new(ProblemKind::ViewFailed, "Tell somebody.")),
-                    _ => Ok(call["method"].to_string()),
+                    _ => Ok(Made { status: 200, json: call["method"].to_string() }),
                 });
                 batch.answer(results.collect()).unwrap_or_else(|| "nothing".to_owned())
             }

@@ -15,10 +15,14 @@ use tollgate_policy::document::{Fault, PolicyDocument};
 use engine::Bounded;
 
 /// What a template may name.
-pub const NAMES: [&str; 8] = ["me", "limit", "plans", "plan", "usage", "costs", "request", "now"];
+pub const NAMES: [&str; 11] =
+    ["me", "limit", "plans", "plan", "title", "description", "usage", "costs", "request", "now", "ago"];
 
 /// What a template may name that knows no user.
-pub const PUBLIC_NAMES: [&str; 4] = ["plans", "plan", "request", "now"];
+pub const PUBLIC_NAMES: [&str; 7] = ["plans", "plan", "title", "description", "request", "now", "ago"];
+
+/// The variable by which a template says with which status it is answered.
+const STATUS: &str = "status";
 
 /// The views of a policy, ready to be rendered.
 #[derive(Debug)]
@@ -43,6 +47,15 @@ impl View {
     pub fn refers_to(&self, names: &[&str]) -> bool {
         names.iter().any(|name| self.names.contains(*name))
     }
+}
+
+/// What a template made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    /// The status of the answer: 200, unless the template sets `status`.
+    pub status: u16,
+    /// Its body.
+    pub json: String,
 }
 
 /// Why a view could not be answered.
@@ -89,18 +102,29 @@ impl Views {
         self.views.get(name)
     }
 
-    /// What a view's template makes of a context: JSON.
-    pub fn render(&self, name: &str, context: BTreeMap<&'static str, Value>) -> Result<String, ViewFault> {
+    /// What a view's template makes of a context.
+    pub fn render(&self, name: &str, context: BTreeMap<&'static str, Value>) -> Result<Made, ViewFault> {
         let fault = |line, cause| ViewFault { view: name.to_owned(), line, cause };
         let mut written = Bounded::default();
         let context = Value::from(Serde(context));
-        self.environment
-            .get_template(name)
-            .and_then(|template| template.render_captured_to(context, &mut written).map(drop))
-            .map_err(|error| fault(error.line(), sentence(&error)))?;
+        let template = self.environment.get_template(name);
+        let status = template.and_then(|template| {
+            let captured = template.render_captured_to(context, &mut written)?;
+            Ok(captured.state().lookup(STATUS))
+        });
+        let status = status.map_err(|error| fault(error.line(), sentence(&error)))?;
+        let status = match status.filter(|status| !status.is_undefined()) {
+            None => 200,
+            Some(said) => u16::try_from(said.clone())
+                .ok()
+                .filter(|status| *status == 200 || (400..=599).contains(status))
+                .ok_or_else(|| {
+                    fault(None, format!("`{STATUS}` is {said}; set 200, or a status from 400 to 599"))
+                })?,
+        };
         let text = String::from_utf8_lossy(&written.0).trim().to_owned();
         match serde_json::from_str::<serde::de::IgnoredAny>(&text) {
-            Ok(_) => Ok(text),
+            Ok(_) => Ok(Made { status, json: text }),
             Err(error) => Err(fault(None, format!("what it makes is no JSON: {error}"))),
         }
     }

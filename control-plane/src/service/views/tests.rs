@@ -24,7 +24,8 @@ fn rendered(body: &str, me: Json) -> String {
         Err(faults) => return faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
     };
     match views.render("v", context(json!({ "me": me }))) {
-        Ok(text) => text,
+        Ok(Made { status: 200, json }) => json,
+        Ok(Made { status, json }) => format!("{status} {json}"),
         Err(fault) => format!("{fault} [{}]", fault.line.map(|line| line.to_string()).unwrap_or_default()),
     }
 }
@@ -153,6 +154,23 @@ fn nothing_goes_on_without_end() {
 }
 
 #[test]
+fn a_template_may_say_with_which_status_it_is_answered() {
+    let template = r#"{% if not me.s %}{% set status = 404 %}{% endif %}{"s": {{ me.s }}}"#;
+    check(template, json!({"s": "x"}), expect![[r#"{"s": "x"}"#]]);
+    check(template, json!({}), expect![[r#"404 {"s": null}"#]]);
+    check(
+        "{% set status = 302 %}1",
+        json!({}),
+        expect!["the view v cannot be answered: `status` is 302; set 200, or a status from 400 to 599 []"],
+    );
+    check(
+        "{% set status = 'no' %}1",
+        json!({}),
+        expect!["the view v cannot be answered: `status` is no; set 200, or a status from 400 to 599 []"],
+    );
+}
+
+#[test]
 fn what_cannot_be_rendered_is_told_with_its_line() {
     check(
         "{\n\"a\": 1",
@@ -186,9 +204,9 @@ fn a_template_that_cannot_be_read_is_refused_with_its_line() {
         "{{ my.name }}\n{{ mine }}\n{{ limits('x') }}",
         json!({}),
         expect![[r#"
-        views.v.body: line 1 of the template: there is no `my`; there are me, limit, plans, plan, usage, costs, request, now
-        views.v.body: line 2 of the template: there is no `mine`; there are me, limit, plans, plan, usage, costs, request, now
-        views.v.body: line 3 of the template: there is no `limits`; there are me, limit, plans, plan, usage, costs, request, now"#]],
+            views.v.body: line 1 of the template: there is no `my`; there are me, limit, plans, plan, title, description, usage, costs, request, now, ago
+            views.v.body: line 2 of the template: there is no `mine`; there are me, limit, plans, plan, title, description, usage, costs, request, now, ago
+            views.v.body: line 3 of the template: there is no `limits`; there are me, limit, plans, plan, title, description, usage, costs, request, now, ago"#]],
     );
     check(
         "{{ me.x | rounded }}\n{{ me.x is odder }}",
