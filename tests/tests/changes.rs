@@ -208,8 +208,7 @@ fn tokens_of_a_key_that_the_issuer_has_just_begun_to_use_are_accepted() {
     // connections are asked all along, for others could be with a worker that none of these is with.
     let mut callers: Vec<_> =
         stage.edges().into_iter().flat_map(|edge| (0..8).map(|_| edge.client())).collect();
-    let mut everywhere =
-        |token: &str| callers.iter_mut().all(|client| client.get("/a", token).status == 200);
+    let mut everywhere = |token: &str| callers.iter_mut().all(|client| client.get("/a", token).status == 200);
     wait::until("the new key is accepted", Duration::from_secs(25), || everywhere(&new).then_some(()));
     // From then on nobody gets a 401 of it any more, and the old one is still good.
     for _ in 0..5 {
