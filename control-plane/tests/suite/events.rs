@@ -22,6 +22,7 @@ use tollgate_control_plane::service::moments::Moments;
 use tollgate_control_plane::service::{Invalid, ServiceError};
 use tollgate_control_plane::store::event_deliveries;
 
+use super::payments::{self, START_S, stripe_event};
 use super::support::{
     KINDS, START_MS, Served, TestClock, TestDatabase, author, eventually, on_each_database, plane_with,
     session, sync_body,
@@ -731,6 +732,43 @@ async fn a_scheduled_tier_and_an_expiry_are_told_once_and_at_their_moments() {
         .assert_eq(&told_of_subscriptions(&received).join("\n"));
         let events = served.get("/v1/events?subject=user:a").await;
         assert_eq!(events["items"].as_array().unwrap().len(), 4, "each once: {events}");
+        served.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_payment_that_failed_is_told_once() {
+    on_each_database(async |test| {
+        let served = payments::served(&test.url).await;
+        let receiver = Receiver::start().await;
+        add(&served, &receiver.url(), &["payment.failed"]).await;
+        let name = payments::of("user:a");
+        served.stripe(&stripe_event("evt_1", "customer.subscription.created", START_S, "a", name)).await;
+        let invoice = |id: &str, kind: &str, at_s: i64| {
+            json!({
+                "id": id, "object": "event", "created": at_s, "livemode": false, "type": kind,
+                "data": {"object": {
+                    "id": "in_1", "object": "invoice", "customer": "cus_a", "amount_due": 2900, "currency": "eur",
+                    "parent": {"subscription_details": {"subscription": "sub_a"}},
+                }},
+            })
+        };
+        // Twice the same, and a second attempt to collect the same invoice.
+        for (id, at_s) in [("evt_2", START_S + 1), ("evt_2", START_S + 1), ("evt_3", START_S + 2)] {
+            served.stripe(&invoice(id, "invoice.payment_failed", at_s)).await;
+            served.worked_off().await;
+        }
+        served.stripe(&invoice("evt_4", "invoice.paid", START_S + 3)).await;
+        served.worked_off().await;
+        let told = receiver.wait(1).await.remove(0).json();
+        let data = json!({
+            "subject": "user:a", "provider": "stripe", "reference": "in_1", "amount": 2900, "currency": "EUR",
+            "at": "2027-03-01T00:00:01Z",
+        });
+        assert_eq!((&told["type"], &told["data"]), (&json!("payment.failed"), &data), "{told}");
+        let events = served.get("/v1/events?subject=user:a").await;
+        assert_eq!(events["items"].as_array().unwrap().len(), 1, "{events}");
         served.stop().await;
     })
     .await;
