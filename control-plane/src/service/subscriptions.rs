@@ -92,7 +92,7 @@ impl ControlPlane {
         subject: &str,
         wish: &Wish,
     ) -> Result<ListedSubscription, ServiceError> {
-        let make = |before: Option<&Subscription>| {
+        let make = |_: &InForce, before: Option<&Subscription>| {
             let tier = wish.tier.clone().unwrap_or_default();
             Ok(Subscription {
                 tier,
@@ -118,7 +118,7 @@ impl ControlPlane {
         subject: &str,
         wish: &Wish,
     ) -> Result<ListedSubscription, ServiceError> {
-        let make = |before: Option<&Subscription>| {
+        let make = |_: &InForce, before: Option<&Subscription>| {
             let before = before.ok_or(ServiceError::NotFound(NotFound::Subscription))?;
             Ok(Subscription {
                 tier: wish.tier.clone().unwrap_or_else(|| before.tier.clone()),
@@ -143,9 +143,10 @@ impl ControlPlane {
         author: &Author,
         subject: &str,
         action: &str,
-        make: impl Fn(Option<&Subscription>) -> Result<Subscription, ServiceError> + Send + Sync,
+        make: impl Fn(&InForce, Option<&Subscription>) -> Result<Subscription, ServiceError> + Send + Sync,
     ) -> Result<ListedSubscription, ServiceError> {
-        let (in_force, make) = (&self.newest().await?, &make);
+        let in_force = &self.newest().await?;
+        let make = &|before: Option<&Subscription>| make(in_force, before);
         let written = self
             .database
             .transact("write subscription", |tx| {
