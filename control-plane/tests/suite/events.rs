@@ -204,6 +204,56 @@ async fn each_threshold_of_a_window_is_told_once() {
 }
 
 #[tokio::test]
+async fn a_lower_maximum_tells_the_thresholds_that_it_reaches_once() {
+    on_each_database(async |test| {
+        let served = Served::start_with_policy(&test.url).await;
+        let receiver = Receiver::start().await;
+        add(&served, &receiver.url(), &["threshold.reached"]).await;
+        let subscribe = async |subject: &str, tier: &str| {
+            served.put(&format!("/v1/subscriptions/{subject}"), json!({"tier": tier})).await;
+        };
+        // Of a thousand, and of five.
+        for (subject, taken) in [("user:a", 4), ("user:b", 6), ("user:c", 3), ("user:d", 5)] {
+            subscribe(subject, "pro").await;
+            assert_eq!(served.sync(sync_body(&session(1), subject, taken, taken)).await.0, 200);
+        }
+        for tier in ["free", "pro", "free"] {
+            for subject in ["user:a", "user:b", "user:c"] {
+                subscribe(subject, tier).await;
+            }
+        }
+        // And what was scheduled, when its moment has come.
+        let down = json!({"at": "2027-03-01T00:10:00Z", "tier": "free"});
+        post_ok(&served, "/v1/subscriptions/user:d/changes", down).await;
+        served.clock.pass(600_000);
+        Moments.look(&served.plane).await.unwrap();
+        let received = receiver.wait(7).await;
+        let of = |subject: &str| -> Vec<Received> {
+            received.iter().filter(|event| event.json()["data"]["subject"] == subject).cloned().collect()
+        };
+        assert_eq!(told(&of("user:a")), ["threshold.reached 80"]);
+        let all = ["threshold.reached 100", "threshold.reached 80", "threshold.reached 95"];
+        assert_eq!(
+            (told(&of("user:b")), told(&of("user:d"))),
+            (all.map(str::to_owned).to_vec(), all.map(str::to_owned).to_vec())
+        );
+        let data = &of("user:a")[0].json()["data"];
+        assert_eq!(
+            (&data["units"], &data["used"], &data["limit"]),
+            (&json!(5), &json!(4), &json!("calls.hour"))
+        );
+        // The next unit crosses the next line, and tells that one alone.
+        assert_eq!(served.sync(sync_body(&session(1), "user:a", 5, 5)).await.0, 200);
+        let received = receiver.wait(9).await;
+        assert_eq!(received.len(), 9, "{:?}", told(&received));
+        let events = served.get("/v1/events?limit=100").await;
+        assert_eq!(events["items"].as_array().unwrap().len(), 9, "each once");
+        served.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_limit_is_hit_when_more_is_wanted_than_there_is() {
     on_each_database(async |test| {
         let served = Served::start_with_policy(&test.url).await;
