@@ -24,6 +24,8 @@ pub struct Settings {
     pub payments: Arc<PaymentSettings>,
     /// Origins whose pages may ask from a browser, such as `https://app.example.com`.
     pub allow_origins: Vec<HeaderValue>,
+    /// How many proxies in front are trusted to have added an address to `x-forwarded-for`. 0: the address of the connection.
+    pub trusted_hops: u32,
 }
 
 /// What an operator chooses of the ledger.
@@ -86,6 +88,7 @@ impl Default for Settings {
             events: EventSettings::default(),
             payments: Arc::default(),
             allow_origins: Vec::new(),
+            trusted_hops: 0,
         }
     }
 }

@@ -54,6 +54,22 @@ pub fn send(host: &dyn Host, denial: &Denial, asker: &Asker<'_>) {
     host.respond(status, &headers, body.as_bytes());
 }
 
+/// Notes on the request why, and whom, it was refused, for the proxy's access log: nothing of a refused request goes on.
+pub fn note(host: &dyn Host, denial: &Denial, asker: &Asker<'_>) {
+    let mut note = denial.code.to_owned();
+    let limit = denial.limit.as_ref().map_or("", |limit| &limit.name);
+    let route = asker.route.map_or("", |route| &*route.name);
+    for (name, value) in
+        [("subject", asker.subject), ("tier", &*denial.tier), ("limit", limit), ("route", route)]
+    {
+        if !value.is_empty() {
+            let value = value.replace('\\', r"\\").replace('"', r#"\""#);
+            note.push_str(&format!(";{name}=\"{value}\""));
+        }
+    }
+    host.set_request_header("x-tollgate-denial", &note);
+}
+
 /// Tells the current stream's response what the caller has left.
 pub fn tell(host: &dyn Host, fields: &Fields) {
     if fields.is_empty() {
@@ -181,7 +197,7 @@ fn jsonrpc(denial: &Denial, asker: &Asker<'_>, policy: &CompiledPolicy) -> Strin
         };
         RpcError {
             code: asker.rpc_fault.or(code).unwrap_or(JSONRPC_CODE),
-            message: denial.title.to_owned(),
+            message: message(denial, asker, policy),
             data: Some(data),
         }
     };
@@ -196,6 +212,16 @@ fn jsonrpc(denial: &Denial, asker: &Asker<'_>, policy: &CompiledPolicy) -> Strin
         let concerned = asker.refused.is_none_or(|refused| refused.contains(&position));
         if concerned { refused.clone() } else { bystander.clone() }
     })
+}
+
+fn message(denial: &Denial, asker: &Asker<'_>, policy: &CompiledPolicy) -> String {
+    let Some(text) = policy.denials.jsonrpc.messages.get(denial.code) else {
+        return denial.title.to_owned();
+    };
+    let template = Value::from(text.as_str());
+    let rendered = Template::new(&template).render(&values(denial, asker)).into_string();
+    // A text that is one placeholder becomes the value itself, and a message is always a text.
+    serde_json::from_str(&rendered).unwrap_or(rendered)
 }
 
 fn upgrade_url<'a>(denial: &Denial, asker: &Asker<'a>) -> Option<&'a str> {

@@ -5,9 +5,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tollgate_policy::body::rpc::Calls;
-use tollgate_policy::compile::{Amount, CompiledLimit};
+use tollgate_policy::compile::{Amount, CompiledLimit, CompiledRoute};
 use tollgate_policy::decision::{Admitted, Bill, Denial, Ending, Fields, Mode, Now, Question, Reservation};
 use tollgate_policy::document::Enforcement;
 use tollgate_policy::jwt::TokenFault;
@@ -46,6 +47,10 @@ pub struct Request {
     parked: Cell<bool>,
     /// Newer keys did not come in time.
     keyless: Cell<bool>,
+    /// The route that the proxy is to go by.
+    proxy_route: RefCell<Option<Arc<CompiledRoute>>>,
+    /// The proxy may have gone by a route's name that the client itself has written.
+    is_routed_by_name: Cell<bool>,
 }
 
 #[derive(Default)]
@@ -140,6 +145,8 @@ impl Request {
             held: Cell::new(false),
             parked: Cell::new(false),
             keyless: Cell::new(false),
+            proxy_route: RefCell::default(),
+            is_routed_by_name: Cell::new(false),
         })
     }
 
@@ -198,6 +205,7 @@ impl Request {
             Err(Some(denial)) => return self.deny(&denial, None, Rpc::NONE),
         };
         let by_policy = policy.compiled.enforcement;
+        self.is_routed_by_name.set(policy.compiled.has_proxy_routes);
         let path = match head.normalised_path() {
             Ok(path) => path,
             Err(denial) => return self.refuse(&denial, &policy, Rpc::NONE, by_policy),
@@ -224,6 +232,7 @@ impl Request {
         let enforcement = asked.bill.enforcement(&policy.compiled);
         let credentials = asked.credentials(&policy.compiled, &head, || self.edge.host.client_address());
         let calls = asked.calls;
+        self.proxy_route.replace(asked.proxy_route);
         let identity = match credentials {
             Ok(Credentials::Nobody) => return self.pass_public(None),
             Ok(Credentials::Address { subject, tier }) => Ok(self.edge.anonymous(&subject, tier)),
@@ -306,6 +315,7 @@ impl Request {
             rpc_fault: rpc.fault,
             refused: line.map(|line| &*line.calls),
         };
+        answer::note(&*self.edge.host, denial, &asker);
         answer::send(&*self.edge.host, denial, &asker);
         Flow::Pause
     }
@@ -418,7 +428,7 @@ impl Request {
             // What the upstream compresses cannot be read.
             host.remove_request_header("accept-encoding");
         }
-        if of.policy.compiled.route_by_tier {
+        if self.tell_route() || of.policy.compiled.route_by_tier {
             host.choose_route_again();
         }
         self.edge.touch(&of);
@@ -478,8 +488,20 @@ impl Request {
             Some(code) => self.edge.host.set_request_header("x-tollgate-shadow", code),
             None => self.edge.metrics.decided("allow", "public", ""),
         }
+        if self.tell_route() {
+            self.edge.host.choose_route_again();
+        }
         self.replace(State::Over);
         self.pass()
+    }
+
+    /// Tells the proxy which route was taken, where it is to go by that. Answers whether it must choose its own again.
+    fn tell_route(&self) -> bool {
+        if let Some(route) = &*self.proxy_route.borrow() {
+            self.edge.host.set_request_header("x-tollgate-route", &route.name);
+        }
+        // Its first choice was made before the client's own headers were removed.
+        self.is_routed_by_name.get()
     }
 
     fn pass(&self) -> Flow {

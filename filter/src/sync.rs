@@ -349,7 +349,7 @@ pub fn prepare_regular(record: &mut Record, now: Now) -> Vec<u64> {
             let recent = account.taken.saturating_sub(account.told);
             // Of a capacity nothing is kept in stock: what a killed edge held of it would stay charged.
             if recent > 0 && account.kind != AccountKind::Capacity {
-                return recent.saturating_mul(2).saturating_sub(account.free());
+                return account.missing(recent.saturating_mul(2));
             }
             if now.mono_ms >= account.used_at_ms.saturating_add(IDLE_MS) {
                 let free = account.free();

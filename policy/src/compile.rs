@@ -61,6 +61,8 @@ pub struct CompiledPolicy {
     pub route_headers: Vec<Box<str>>,
     /// Whether some tier limits each member of an organisation.
     pub limits_members: bool,
+    /// Whether the proxy goes by the name of some route.
+    pub has_proxy_routes: bool,
     /// What tiers were before, by the tier's name, with the moment (Unix ms) up to which subscriptions began that have it.
     /// The oldest first.
     earlier: BTreeMap<String, Vec<(i64, Arc<CompiledTier>)>>,
@@ -137,6 +139,8 @@ pub struct CompiledRoute {
     pub enforcement: Option<Enforcement>,
     /// How denials are answered here, by code. They win over those of [`CompiledPolicy::denials`].
     pub denials: BTreeMap<String, DenialTemplate>,
+    /// Whether the proxy chooses its route again by the name of this one.
+    pub proxy_route: bool,
     template: Template,
 }
 
@@ -201,7 +205,8 @@ impl CompiledPolicy {
         for route in &document.routes {
             let template = Template::parse(&route.path).map_err(|message| slipped(&route.path, &message))?;
             router.push(&template, Conditions::of(route));
-            routes.push(Arc::new(meters.route(&route.name(), &route.rules(), template)?));
+            let compiled = meters.route(&route.name(), &route.rules(), template)?;
+            routes.push(Arc::new(CompiledRoute { proxy_route: route.proxy_route, ..compiled }));
         }
         let default_route = meters.route(DEFAULT_ROUTE_NAME, &document.default_route, Template::default())?;
         let default_route = Arc::new(default_route);
@@ -229,6 +234,7 @@ impl CompiledPolicy {
             route_by_tier: document.route_by_tier,
             on_control_plane_loss: document.on_control_plane_loss,
             denials: document.denials.clone(),
+            has_proxy_routes: document.routes.iter().any(|route| route.proxy_route),
             routes,
             router,
         })
@@ -373,6 +379,7 @@ impl Meters<'_> {
             success: StatusSet::from_patterns(&rules.success),
             enforcement: rules.enforcement,
             denials: rules.denials.clone(),
+            proxy_route: false,
             template,
         })
     }

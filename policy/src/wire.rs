@@ -187,6 +187,10 @@ pub struct AccountAnswer {
     pub limit: String,
     /// Start of the window, Unix ms; of a kind without windows the number that `crate::lease` gives it.
     pub window: i64,
+    /// End of a quota's window, Unix ms, where the report does not name the account: by it an edge that dropped the record
+    /// can open the account again before it takes anything of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<i64>,
     /// Units granted to this session in all. Monotone.
     pub granted: u64,
     /// What the control plane has merged of the edge's own numbers, so that an edge that dropped an idle subject's

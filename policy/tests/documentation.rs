@@ -103,6 +103,7 @@ fn policies_in_the_documentation_compile() {
     assert_eq!(check("docs/recipes.md"), 10);
     assert_eq!(check("docs/prices.md"), 3);
     assert_eq!(check("docs/self-service.md"), 1);
+    assert_eq!(check("docs/views.md"), 2);
 }
 
 #[test]

@@ -7,10 +7,15 @@ use anyhow::Result;
 use crate::process::run;
 use crate::workspace;
 
-/// Builds the control plane and the quickstart's application.
+/// Builds the control plane and the applications of all examples, always together: which features a library is built with
+/// depends on who else is built, and another set would build nearly everything anew.
 pub fn programs() -> Result<()> {
     let mut build = cargo("build");
-    run(build.args(["--release", "--package", "tollgate-control-plane", "--package", "quickstart-upstream"]))
+    build.args(["--release", "--package", "tollgate-control-plane"]);
+    for example in workspace::examples()? {
+        build.arg("--package").arg(workspace::upstream_of(&example));
+    }
+    run(&mut build)
 }
 
 /// `cargo <subcommand>` in the repository, building into `target`.

@@ -83,6 +83,12 @@ const STEPS: &[Step] = &[
         run: demo::run_once,
         remedy: "watch it: `cargo xtask demo`; the logs are named above",
     },
+    Step {
+        name: "examples",
+        what: "The examples' tours, and what the READMEs tell their readers to type",
+        run: demo::run_examples,
+        remedy: "watch it: `cargo xtask demo EXAMPLE`; what differs is named above",
+    },
 ];
 
 /// Runs the steps and prints a summary.

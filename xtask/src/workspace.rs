@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context, Result};
+
 /// The repository's root.
 pub fn root() -> PathBuf {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -37,4 +39,23 @@ pub fn tollgate() -> PathBuf {
 /// The quickstart's application, built for release.
 pub fn upstream() -> PathBuf {
     target().join("release/quickstart-upstream")
+}
+
+/// The package, and the program, of an example's application.
+pub fn upstream_of(example: &str) -> String {
+    format!("{example}-upstream")
+}
+
+/// Names of all examples with an application, sorted.
+pub fn examples() -> Result<Vec<String>> {
+    let folder = root().join("examples");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let entry = entry?;
+        if entry.path().join("upstream").is_dir() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
 }

@@ -7,6 +7,7 @@ use axum::response::Response;
 
 use super::problem::{Problem, ProblemKind};
 use super::state::Api;
+use crate::service::me::EndUser;
 use crate::service::tokens::{Identity, Role};
 
 /// Lets admins pass, and readers where nothing is changed or made known that they could use to change anything.
@@ -47,9 +48,15 @@ fn forbidden(detail: &str) -> Problem {
 
 /// Lets end users pass, by the tokens that their issuer gave them.
 pub async fn user(State(api): State<Api>, mut request: Request, next: Next) -> Result<Response, Problem> {
-    let user = api.plane.end_user(bearer(request.headers())?.as_bytes()).await?;
+    let (user, _) = verified(&api, request.headers()).await?;
     request.extensions_mut().insert(user);
     Ok(next.run(request).await)
+}
+
+/// The end user, and the token that says so.
+pub async fn verified<'h>(api: &Api, headers: &'h HeaderMap) -> Result<(EndUser, &'h str), Problem> {
+    let token = bearer(headers)?;
+    Ok((api.plane.end_user(token.as_bytes()).await?, token))
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {

@@ -6,10 +6,11 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::DeserializeOwned;
+use tollgate_policy::request::address;
 
 use super::problem::{Problem, ProblemKind};
 use super::state::Api;
@@ -123,14 +124,20 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Api> for Path<T> {
     }
 }
 
-/// Address of the peer.
+/// Where a request comes from: the address of the peer, or what the proxies in front of this program say of it.
 #[derive(Debug)]
 pub struct Remote(pub String);
 
 impl FromRequestParts<Api> for Remote {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let forwarded_for = parts.headers.get_all("x-forwarded-for").iter();
+        let forwarded_for: Vec<&[u8]> = forwarded_for.map(HeaderValue::as_bytes).collect();
+        // Who came by fewer proxies is known by its connection.
+        if let Some(address) = address::forwarded(&forwarded_for, api.plane.settings.trusted_hops) {
+            return Ok(Self(address.to_string()));
+        }
         let address = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         Ok(Self(address.map_or_else(|| "unknown".to_owned(), |address| address.0.to_string())))
     }

@@ -233,6 +233,16 @@ impl MyLimitBody {
 }
 
 impl MeBody {
+    /// The tier in force, by its name.
+    pub(super) fn tier_name(&self) -> Option<&str> {
+        self.tier.as_ref().map(|tier| tier.name.as_str())
+    }
+
+    /// The limits, by name.
+    pub(super) fn limits(&self) -> impl Iterator<Item = (&str, &MyLimitBody)> {
+        self.limits.iter().map(|limit| (limit.limit.as_str(), limit))
+    }
+
     fn new(view: MeView, title: Option<String>, now_ms: i64) -> Self {
         let limits: Vec<_> = view.limits.into_iter().map(|limit| MyLimitBody::new(limit, now_ms)).collect();
         let mut warnings: Vec<_> = limits.iter().filter_map(MyLimitBody::warning).collect();
@@ -360,14 +370,18 @@ async fn change(
 
 /// A view as it is answered: for this user alone, and never kept by anything on the way.
 pub(super) fn me(api: &Api, view: MeView, headers: &HeaderMap) -> Result<Response, Problem> {
+    let mut response = Json(me_body(api, view, &languages(headers))).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// A view, in the reader's language.
+pub(super) fn me_body(api: &Api, view: MeView, languages: &Languages) -> MeBody {
     let in_force = api.plane.in_force();
-    let languages = languages(headers);
     let tier =
         in_force.policy.as_ref().zip(view.tier.as_deref()).and_then(|(p, name)| p.document.tiers.get(name));
     let title = tier.and_then(|tier| tier.title.as_ref()).map(|title| languages.choose(title).0.to_owned());
-    let mut response = Json(MeBody::new(view, title, api.plane.clock.now_ms())).into_response();
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    MeBody::new(view, title, api.plane.clock.now_ms())
 }
 
 /// The reader's languages.

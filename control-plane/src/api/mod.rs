@@ -33,6 +33,7 @@ mod things;
 mod tiers;
 mod tokens;
 mod usage;
+mod views;
 mod webhooks;
 
 use axum::Router;
@@ -159,9 +160,11 @@ fn documented(api: &Api) -> OpenApiRouter<Api> {
         .routes(routes!(organization::usage))
         .routes(routes!(organization::members))
         .routes(routes!(organization::show_member))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .route_layer(middleware::from_fn_with_state(api.clone(), auth::user))
-        .routes(routes!(plans::list));
+        .routes(routes!(plans::list))
+        // Whether a view needs a token is told by the policy.
+        .routes(routes!(views::show, views::ask))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
     let open = OpenApiRouter::new()
         .routes(routes!(operations::healthz))
         .routes(routes!(operations::readyz))
@@ -236,7 +239,8 @@ fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
     let allowed = origins.to_vec();
     let may_ask = move |origin: &HeaderValue, asked: &Parts| {
         let path = asked.uri.path();
-        let for_users = path == "/v1/plans" || path == "/v1/me" || path.starts_with("/v1/me/");
+        let for_users = ["/v1/plans", "/v1/me"].contains(&path)
+            || ["/v1/me/", "/v1/views/"].iter().any(|below| path.starts_with(below));
         for_users && allowed.contains(origin)
     };
     let layer = CorsLayer::new()

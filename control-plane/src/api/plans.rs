@@ -17,7 +17,7 @@ use crate::service::languages::Languages;
 use crate::service::{NotFound, ServiceError};
 
 /// How long a page may show plans that were changed meanwhile, s.
-const CACHE_CONTROL: &str = "public, max-age=60";
+pub(super) const CACHE_CONTROL: &str = "public, max-age=60";
 
 /// The tiers that are offered.
 #[derive(Debug, Serialize, ToSchema)]
@@ -25,14 +25,14 @@ pub struct PlanList {
     /// ISO 4217 code of the currency of all prices.
     currency: Option<String>,
     /// The plans, in the order of the policy: the lowest first.
-    items: Vec<PlanBody>,
+    pub(super) items: Vec<PlanBody>,
 }
 
 /// A tier that is offered, in the reader's language.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PlanBody {
     /// The tier's name: what `POST /v1/me/upgrade` takes.
-    name: String,
+    pub(super) name: String,
     /// Its name for people.
     title: String,
     /// For people.
@@ -69,7 +69,7 @@ pub async fn list(State(api): State<Api>, headers: HeaderMap) -> Result<Response
     let in_force = api.plane.in_force();
     let policy = in_force.policy.as_ref().ok_or(ServiceError::NotFound(NotFound::Policy))?;
     let languages = languages(&headers);
-    let mut spoken = Spoken { languages: &languages, tag: None };
+    let mut spoken = Spoken::new(&languages);
     let list = spoken.plans(policy, |tier| api.plane.is_free(&policy.document, tier));
     let tag = spoken.tag.unwrap_or_default();
     // The payments file has a say in what is free, and is no part of the revision.
@@ -98,33 +98,47 @@ pub async fn list(State(api): State<Api>, headers: HeaderMap) -> Result<Response
 }
 
 /// Texts in a reader's languages, and the language of the first of them.
-struct Spoken<'a> {
+pub(super) struct Spoken<'a> {
     languages: &'a Languages,
     tag: Option<String>,
 }
 
-impl Spoken<'_> {
-    fn plans(&mut self, policy: &PolicyInForce, is_free: impl Fn(&str) -> bool) -> PlanList {
+impl<'a> Spoken<'a> {
+    pub(super) fn new(languages: &'a Languages) -> Self {
+        Self { languages, tag: None }
+    }
+
+    /// The tiers that are offered.
+    pub(super) fn plans(&mut self, policy: &PolicyInForce, is_free: impl Fn(&str) -> bool) -> PlanList {
         let document = &policy.document;
         let mut offered: Vec<_> = document.tiers.iter().filter(|(_, tier)| tier.visible.0).collect();
         offered.sort_by_key(|(name, tier)| (tier.order, *name));
-        let items = offered.into_iter().filter_map(|(name, tier)| {
-            let compiled = policy.compiled.tier(name)?;
-            let limits = policy.compiled.limits_of(compiled, &Default::default());
-            Some(PlanBody {
-                title: tier.title.as_ref().map_or_else(|| name.clone(), |title| self.text(title)),
-                description: tier.description.as_ref().map(|text| self.text(text)),
-                order: tier.order,
-                is_default: document.default_tier.as_ref() == Some(name),
-                is_free: is_free(name),
-                trial_days: tier.trial_days,
-                prices: tier.prices.iter().map(|price| self.price(price)).collect(),
-                features: compiled.features.iter().cloned().collect(),
-                limits: limits.iter().map(|limit| LimitBody::new(limit, &policy.compiled)).collect(),
-                name: name.clone(),
-            })
-        });
+        let items = offered.into_iter().filter_map(|(name, _)| self.plan(policy, name, &is_free));
         PlanList { items: items.collect(), currency: document.billing.currency.clone() }
+    }
+
+    /// A tier, offered or not.
+    pub(super) fn plan(
+        &mut self,
+        policy: &PolicyInForce,
+        name: &str,
+        is_free: impl Fn(&str) -> bool,
+    ) -> Option<PlanBody> {
+        let (document, tier) = (&policy.document, policy.document.tiers.get(name)?);
+        let compiled = policy.compiled.tier(name)?;
+        let limits = policy.compiled.limits_of(compiled, &Default::default());
+        Some(PlanBody {
+            title: tier.title.as_ref().map_or_else(|| name.to_owned(), |title| self.text(title)),
+            description: tier.description.as_ref().map(|text| self.text(text)),
+            order: tier.order,
+            is_default: document.default_tier.as_deref() == Some(name),
+            is_free: is_free(name),
+            trial_days: tier.trial_days,
+            prices: tier.prices.iter().map(|price| self.price(price)).collect(),
+            features: compiled.features.iter().cloned().collect(),
+            limits: limits.iter().map(|limit| LimitBody::new(limit, &policy.compiled)).collect(),
+            name: name.to_owned(),
+        })
     }
 
     fn text(&mut self, text: &Localized) -> String {

@@ -116,6 +116,8 @@ kinds! {
     ImportInvalid UNPROCESSABLE_ENTITY "import-invalid" "Such rows cannot be imported";
     ArchiveMissing NOT_FOUND "archive-missing" "The subject has no such archive";
     ArchiveInvalid UNPROCESSABLE_ENTITY "archive-invalid" "This cannot be an archive";
+    ViewMissing NOT_FOUND "view-missing" "The policy in force has no such view";
+    ViewFailed INTERNAL_SERVER_ERROR "view-failed" "The view cannot be answered";
     ArchiveRestored CONFLICT "archive-restored" "The archive was given back already";
 }
 
@@ -168,6 +170,24 @@ impl Problem {
     /// A problem with a sentence that says what to do.
     pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         Self { kind, detail: detail.into(), faults: Vec::new() }
+    }
+
+    /// Its body.
+    pub fn into_body(self) -> ProblemBody {
+        let faults = self.faults.into_iter().map(|fault| FaultBody {
+            path: fault.path,
+            line: fault.line,
+            column: fault.column,
+            message: fault.message,
+        });
+        ProblemBody {
+            type_uri: format!("about:blank#{}", self.kind.code()),
+            title: self.kind.title().to_owned(),
+            status: self.kind.status().as_u16(),
+            code: self.kind.code().to_owned(),
+            detail: self.detail,
+            faults: faults.collect(),
+        }
     }
 }
 
@@ -227,6 +247,18 @@ impl From<ServiceError> for Problem {
                 ProblemKind::PaymentNotConfigured,
                 "This tier has a price, and no payment provider sells it here. Ask who runs this API.",
             ),
+            ServiceError::View(fault) => {
+                tracing::error!(
+                    view = fault.view,
+                    line = fault.line,
+                    cause = fault.cause,
+                    "a view cannot be answered"
+                );
+                Self::new(
+                    ProblemKind::ViewFailed,
+                    "Its template makes no answer of this. Tell who runs this API: the log says why.",
+                )
+            }
             ServiceError::Store(error) => error.into(),
         }
     }
@@ -295,6 +327,7 @@ fn not_found_kind(what: NotFound) -> ProblemKind {
         NotFound::Webhook => ProblemKind::WebhookMissing,
         NotFound::Invoice => ProblemKind::InvoiceMissing,
         NotFound::Archive => ProblemKind::ArchiveMissing,
+        NotFound::View => ProblemKind::ViewMissing,
     }
 }
 
@@ -312,6 +345,7 @@ fn not_found_detail(what: NotFound) -> &'static str {
         NotFound::Issuer => "Name an issuer of the policy in force whose keys come from a `url`.",
         NotFound::Grant => "GET /v1/subjects/{subject}/grants lists the grants there are.",
         NotFound::Invoice => "GET /v1/invoices lists the closed ones.",
+        NotFound::View => "Name one of `views` in the policy in force.",
         NotFound::Archive => "GET /v1/archives lists the archives there are.",
     }
 }
@@ -319,21 +353,7 @@ fn not_found_detail(what: NotFound) -> &'static str {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.kind.status();
-        let faults = self.faults.into_iter().map(|fault| FaultBody {
-            path: fault.path,
-            line: fault.line,
-            column: fault.column,
-            message: fault.message,
-        });
-        let body = ProblemBody {
-            type_uri: format!("about:blank#{}", self.kind.code()),
-            title: self.kind.title().to_owned(),
-            status: status.as_u16(),
-            code: self.kind.code().to_owned(),
-            detail: self.detail,
-            faults: faults.collect(),
-        };
-        let mut response = (status, axum::Json(body)).into_response();
+        let mut response = (status, axum::Json(self.into_body())).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         match status {

@@ -16,6 +16,7 @@ use tollgate_control_plane::service::jwks::Fetcher;
 use tollgate_control_plane::service::payments::PaymentSettings;
 use tollgate_control_plane::service::tokens::{ConfiguredTokens, TOKEN_BYTES_MIN};
 use tollgate_control_plane::store::Database;
+use tollgate_policy::document::TRUSTED_HOPS_MAX;
 use tracing_subscriber::EnvFilter;
 
 use super::CliError;
@@ -81,10 +82,15 @@ pub struct ServeArguments {
     /// A file that says which payment providers there are, and which tier is bought by what (docs/payments.md).
     #[arg(long, env = "TOLLGATE_PAYMENTS", value_name = "FILE")]
     payments: Option<PathBuf>,
-    /// An origin whose pages may ask for plans and, with a user's token, for /v1/me from a browser, such as
+    /// An origin whose pages may ask for plans, views and, with a user's token, for /v1/me from a browser, such as
     /// `https://app.example.com`. May be given again.
     #[arg(long, env = "TOLLGATE_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',', value_parser = origin)]
     allow_origin: Vec<HeaderValue>,
+    /// How many proxies in front of this program are trusted to have added an address to x-forwarded-for: the audit log then has
+    /// the address that the outermost of them wrote. 0: the address of the connection. Nobody else may reach this program then.
+    #[arg(long, env = "TOLLGATE_TRUSTED_HOPS", default_value_t = 0, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(0..=i64::from(TRUSTED_HOPS_MAX)))]
+    trusted_hops: u32,
     /// What is logged: a level, or directives such as `info,tollgate_control_plane=debug`.
     #[arg(long, env = "TOLLGATE_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
@@ -134,6 +140,7 @@ pub async fn run(arguments: ServeArguments) -> Result<(), CliError> {
         },
         payments: payments(arguments.payments.as_deref())?.into(),
         allow_origins: arguments.allow_origin.clone(),
+        trusted_hops: arguments.trusted_hops,
     };
     let kind = database.kind();
     let plane = ControlPlane::start(database, SystemClock::shared(), settings, tokens)

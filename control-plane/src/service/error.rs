@@ -44,6 +44,9 @@ pub enum ServiceError {
     /// No payment provider sells the tier.
     #[error("no payment provider sells the tier")]
     PaymentNotConfigured,
+    /// A view of the policy makes no answer.
+    #[error(transparent)]
+    View(super::views::ViewFault),
     /// The store did not do it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -113,6 +116,8 @@ pub enum NotFound {
     Invoice,
     /// A subject's archive.
     Archive,
+    /// A view of the policy in force.
+    View,
 }
 
 impl std::fmt::Display for NotFound {
@@ -131,6 +136,7 @@ impl std::fmt::Display for NotFound {
             Self::Webhook => "webhook",
             Self::Invoice => "invoice",
             Self::Archive => "archive",
+            Self::View => "view",
         })
     }
 }

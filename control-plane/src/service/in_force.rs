@@ -12,6 +12,7 @@ use tollgate_policy::jwt::Keyring;
 use tollgate_policy::wire::{PolicyBundle, WIRE_VERSION};
 
 use super::ControlPlane;
+use super::views::Views;
 use crate::store::{StoreError, configuration, issuer_keys};
 
 /// The configuration in force.
@@ -34,6 +35,8 @@ pub struct PolicyInForce {
     pub compiled: CompiledPolicy,
     /// Ready to verify with: the keys that edges get.
     pub keyring: Keyring,
+    /// Its views, ready to be rendered.
+    pub views: Arc<Views>,
     /// What edges get: the document with all keys in it.
     pub bundle: Arc<PolicyBundle>,
 }
@@ -89,13 +92,15 @@ impl PolicyInForce {
         let document: PolicyDocument = serde_json::from_str(document).map_err(|error| error.to_string())?;
         let compiled = CompiledPolicy::compile(&document, revision)
             .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+        let views = Views::compile(&document)
+            .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
         let policy = with_keys(&document, keys);
         let keyring = Keyring::from_issuers(&policy.issuers).map_err(|faults| {
             faults.iter().map(|(path, text)| format!("issuers{path}: {text}")).collect::<Vec<_>>().join("; ")
         })?;
         let policy = for_edges(policy);
         let bundle = Arc::new(PolicyBundle { version: WIRE_VERSION, revision, policy });
-        Ok(Self { version, document, compiled, keyring, bundle })
+        Ok(Self { version, document, compiled, keyring, views: Arc::new(views), bundle })
     }
 }
 
@@ -132,6 +137,7 @@ fn with_keys(document: &PolicyDocument, keys: &BTreeMap<(String, String), Json>)
 /// The document without what is for people and invoices: edges need none of it, and it may be long.
 fn for_edges(mut document: PolicyDocument) -> PolicyDocument {
     document.billing = Billing::default();
+    document.views.clear();
     for meter in document.meters.values_mut() {
         meter.description = None;
         meter.unit = None;
@@ -154,7 +160,7 @@ mod tests {
     use super::for_edges;
 
     #[test]
-    fn edges_are_told_neither_prices_nor_titles() {
+    fn edges_are_told_neither_prices_nor_titles_nor_views() {
         let full = "
 version: 1
 default_route: {auth: none}
@@ -162,6 +168,7 @@ meters: {calls: {description: Calls, unit: requests}}
 tiers:
   pro: {title: Pro, description: For many, prices: [{flat: 1}], features: [x], earlier: [{subscribed_before_ms: 5, prices: [{flat: 2}]}]}
 billing: {currency: EUR}
+views: {quota: {body: '{}'}}
 ";
         let bare = "
 version: 1

@@ -19,6 +19,11 @@ impl Languages {
         Self(wanted.map(|(tag, _)| tag.to_ascii_lowercase()).collect())
     }
 
+    /// The best of them, in small letters.
+    pub fn best(&self) -> Option<&str> {
+        self.0.first().map(String::as_str)
+    }
+
     /// The text in the reader's best language that it has, else in English, else in any; and which that is. A text that is the
     /// same in every language has none.
     ///

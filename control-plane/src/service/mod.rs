@@ -33,6 +33,7 @@ mod thresholds;
 pub mod tokens;
 pub mod usage;
 pub mod versions;
+pub mod views;
 pub mod watch;
 
 use std::sync::{Arc, RwLock};

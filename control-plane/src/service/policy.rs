@@ -6,6 +6,7 @@ use tollgate_policy::document::{Fault, PolicyDocument, parse};
 use tollgate_policy::jwt::Keyring;
 
 use super::versions::{ChangedTiers, carry};
+use super::views::Views;
 use super::{ControlPlane, NotFound, ServiceError};
 use crate::store::audit::Author;
 use crate::store::policies::{PolicyRow, PolicyVersion};
@@ -58,6 +59,9 @@ pub fn check(text: &str) -> Result<PolicyDocument, Vec<Fault>> {
             column: None,
             message,
         }));
+    }
+    if let Err(found) = Views::compile(&document) {
+        faults.extend(found);
     }
     if faults.is_empty() { Ok(document) } else { Err(faults) }
 }

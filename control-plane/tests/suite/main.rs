@@ -30,4 +30,5 @@ mod tables;
 mod things;
 mod upgrade;
 mod usage;
+mod views;
 mod watch;

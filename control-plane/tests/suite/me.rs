@@ -74,7 +74,7 @@ async fn start(url: &str) -> Served {
     served
 }
 
-fn sign(claims: Value) -> String {
+pub fn sign(claims: Value) -> String {
     let mut all =
         json!({"iss": "https://id.example.com", "aud": "api", "exp": START_MS / 1_000 + 86_400 * 60});
     all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
@@ -85,7 +85,7 @@ fn sign(claims: Value) -> String {
     format!("{message}.{signature}")
 }
 
-fn user(name: &str) -> String {
+pub fn user(name: &str) -> String {
     sign(json!({"sub": name}))
 }
 
@@ -603,4 +603,35 @@ async fn asking_for_a_checkout_again_and_again_writes_nothing_more() {
     assert_eq!(post(&served, &user("alice"), "/v1/me/upgrade", json!({"tier": "pro"})).await.0, 200);
     assert_eq!(notes().await, 3);
     served.stop().await;
+}
+
+#[tokio::test]
+async fn the_audit_log_has_the_address_that_trusted_proxies_tell() {
+    for (trusted_hops, expected) in
+        [(0, "127.0.0.1:"), (1, "198.51.100.7"), (2, "203.0.113.9"), (3, "127.0.0.1:")]
+    {
+        let test = TestDatabase::sqlite();
+        let served = Served::start_with(&test.url, Settings { trusted_hops, ..Settings::default() }).await;
+        served.plane.apply_policy(&author(&served.plane), POLICY, None, None).await.unwrap();
+        let forwarded = "203.0.113.9, 198.51.100.7";
+        let admin = served.request(Method::PUT, "/v1/subscriptions/user:alice", super::support::ADMIN);
+        let admin = admin.json(&json!({"tier": "free"})).header("x-forwarded-for", forwarded);
+        assert!(answer(admin).await.0.is_success());
+        let mine = served.request(Method::POST, "/v1/me/cancel", &user("alice")).json(&json!({}));
+        let (status, body) =
+            answer(mine.header("x-forwarded-for", forwarded).header(header::USER_AGENT, "app/1.0")).await;
+        assert_eq!(status, 200, "{body}");
+        let rows = served.get("/v1/audit?target=user:alice").await;
+        let rows = rows["items"].as_array().unwrap();
+        assert_eq!(rows.len(), 2);
+        for row in rows {
+            let remote = row["remote"].as_str().unwrap();
+            assert!(
+                remote == expected || (expected.ends_with(':') && remote.starts_with(expected)),
+                "{trusted_hops}: {row}"
+            );
+        }
+        assert_eq!(rows[0]["agent"], "app/1.0");
+        served.stop().await;
+    }
 }

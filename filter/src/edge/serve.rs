@@ -97,7 +97,7 @@ impl Edge {
             }
             let wants = record.accounts.iter_mut().enumerate().map(|(at, account)| {
                 account.settle(now.mono_ms);
-                needs.get(&at).map_or(0, |units| units.saturating_sub(account.free()))
+                needs.get(&at).filter(|units| **units > 0).map_or(0, |units| account.missing(*units))
             });
             wants.collect()
         });

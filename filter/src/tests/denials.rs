@@ -186,3 +186,24 @@ fn a_path_that_can_be_read_in_two_ways_gets_400() {
 fn a_feature_that_the_tier_lacks_gets_403() {
     check(headers("/export", &token("alice")), expect!["403 feature-required"]);
 }
+
+#[test]
+fn an_access_log_can_tell_what_was_refused_and_to_whom() {
+    let mut w = world(&daily(1));
+    let note = |w: &mut World, user: &str, path: &str| {
+        let sending = w.ask(0, user, path);
+        w.run(2_500);
+        w.look(sending, |stream| {
+            let note = stream.headers.iter().find(|(name, _)| name == "x-tollgate-denial");
+            note.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+        })
+    };
+    assert_eq!(note(&mut w, "alice", "/x"), None);
+    let expected = r#"quota-exceeded;subject="user:alice";tier="free";limit="calls.day";route="default""#;
+    assert_eq!(note(&mut w, "alice", "/x").as_deref(), Some(expected));
+    let expected = r#"feature-required;subject="user:b\"o\\b";tier="free";route="/export""#;
+    assert_eq!(note(&mut w, r#"b"o\b"#, "/export").as_deref(), Some(expected));
+    let unknown = w.send(0, headers("/x", "nonsense"));
+    let headers = w.look(unknown, |stream| stream.headers.clone());
+    assert!(headers.contains(&("x-tollgate-denial".to_owned(), b"token-malformed".to_vec())), "{headers:?}");
+}

@@ -70,6 +70,8 @@ fn after_a_downgrade_that_nobody_told_the_lower_limit_holds_at_once() {
     // Ten are used, and the edge holds more units of the larger limit: they are not for a tier of three.
     let sending = w.ask(0, "alice", "/x");
     assert_eq!(w.shown(sending), "429 quota-exceeded");
+    let told = &w.answer(sending).unwrap().headers["ratelimit"];
+    assert!(told.starts_with("\"calls.day\";r=0;"), "nothing remains of three: {told}");
 }
 
 #[test]

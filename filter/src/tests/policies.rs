@@ -227,3 +227,56 @@ fn the_route_is_chosen_again_by_the_tier_where_the_policy_says_so() {
         }
     }
 }
+
+#[test]
+fn the_route_is_chosen_again_by_the_policy_s_route_where_that_says_so() {
+    let mut policy = daily(50);
+    policy["default_route"] = json!({"charges": {"calls": 1}});
+    policy["routes"] = json!([
+        {"name": "usage-stats", "path": "/rpc", "jsonrpc": ["getUsageStats"], "proxy_route": true},
+        {"name": "open-stats", "path": "/rpc", "jsonrpc": ["getTiers"], "auth": "none", "proxy_route": true},
+        {"name": "ping", "path": "/rpc", "jsonrpc": ["ping"], "auth": "none"},
+        {"name": "quota", "path": "/quota", "proxy_route": true, "charges": {"calls": 1}},
+        {"name": "tiers", "path": "/tiers", "auth": "none", "proxy_route": true},
+        {"name": "status", "path": "/status", "auth": "none"},
+    ]);
+    let mut w = world(&policy);
+    let mut check = |path: &str, methods: &[&str], expected: &str| {
+        let mut headers = headers(path, &token("alice"));
+        headers.push(("x-tollgate-route".to_owned(), b"usage-stats".to_vec()));
+        if !methods.is_empty() {
+            headers[0].1 = b"POST".to_vec();
+            headers.push(("transfer-encoding".to_owned(), b"chunked".to_vec()));
+        }
+        let sending = w.send(0, headers);
+        if !methods.is_empty() {
+            let call = |(id, method): (usize, &&str)| json!({"jsonrpc": "2.0", "id": id, "method": method});
+            let calls: Vec<_> = methods.iter().enumerate().map(call).collect();
+            let body = if calls.len() == 1 { calls[0].clone() } else { json!(calls) };
+            w.request_body(sending, body.to_string().as_bytes(), true);
+        }
+        assert_eq!(w.settle(sending, 200), "pass", "{path} {methods:?}");
+        let (told, chosen) = w.look(sending, |stream| {
+            let told = stream.headers.iter().filter(|(name, _)| name == "x-tollgate-route");
+            (
+                told.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).collect::<Vec<_>>(),
+                stream.routed_by.clone(),
+            )
+        });
+        assert_eq!(told.join(" "), expected, "{path} {methods:?}");
+        // Always, since the first choice went by what the client has written.
+        assert!(chosen.is_some(), "{path} {methods:?}");
+    };
+    check("/rpc", &["getUsageStats"], "usage-stats");
+    check("/rpc", &["getUsageStats", "getUsageStats"], "usage-stats");
+    check("/rpc", &["getUsageStats", "execute"], "");
+    check("/rpc", &["execute", "getUsageStats"], "");
+    check("/rpc", &["getUsageStats", "ping"], "");
+    check("/rpc", &["getTiers", "getTiers"], "open-stats");
+    check("/rpc", &["ping", "getTiers"], "");
+    check("/rpc", &["execute"], "");
+    check("/quota", &[], "quota");
+    check("/tiers", &[], "tiers");
+    check("/status", &[], "");
+    check("/x", &[], "");
+}

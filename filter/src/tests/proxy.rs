@@ -268,7 +268,10 @@ impl Host for Worker {
         self.stream(|stream| {
             assert!(!stream.resumed, "a route is chosen for a request that has gone on");
             let tier = stream.headers.iter().find(|(name, _)| name == "x-tollgate-tier");
-            stream.routed_by = tier.map(|(_, tier)| String::from_utf8_lossy(tier).into_owned());
+            assert!(stream.routed_by.is_none(), "the route is chosen again twice");
+            let tier = tier.map(|(_, tier)| String::from_utf8_lossy(tier).into_owned());
+            // Without a subject there is no tier.
+            stream.routed_by = Some(tier.unwrap_or_default());
         });
     }
 

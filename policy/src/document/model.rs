@@ -11,6 +11,7 @@ mod presentation;
 mod prices;
 mod routes;
 mod shorthand;
+mod views;
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,7 @@ pub use limits::*;
 pub use presentation::*;
 pub use prices::*;
 pub use routes::*;
+pub use views::*;
 
 /// One versioned policy: who may call, what is counted, which tiers exist and what each route costs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -68,6 +70,9 @@ pub struct PolicyDocument {
     /// How denials are worded.
     #[serde(default)]
     pub denials: Denials,
+    /// Answers of the control plane in the words of another API, by name. Edges know nothing of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub views: BTreeMap<String, View>,
 }
 
 /// What happens to a request that cannot be decided because the control plane does not answer.

@@ -10,6 +10,7 @@ mod limits;
 mod prices;
 mod routes;
 mod tiers;
+mod views;
 
 use std::collections::BTreeSet;
 
@@ -82,6 +83,10 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub const TEXT_BYTES_MAX: usize = 2_048;
 /// Largest number of units: what JSON readers with floating-point numbers keep exactly (RFC 8259 section 6).
 pub const UNITS_MAX: u64 = (1 << 53) - 1;
+/// Most views.
+pub const VIEWS_MAX: usize = 64;
+/// Longest template of a view, bytes.
+pub const VIEW_BYTES_MAX: usize = 64 << 10;
 /// Most faults that are told; one more says that there are others.
 pub const FAULTS_MAX: usize = 100;
 
@@ -97,6 +102,7 @@ pub fn validate(document: &PolicyDocument) -> Vec<Fault> {
     prices::validate(document, &mut faults);
     routes::validate(document, &mut faults);
     answers::validate(&document.denials, &mut faults);
+    views::validate(document, &mut faults);
     faults.into_vec()
 }
 

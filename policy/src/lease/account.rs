@@ -103,6 +103,12 @@ impl Account {
         held.saturating_sub(self.resting())
     }
 
+    /// Units that must be held on top for `units` to be free. What is used beyond what is held, since an answer cost more
+    /// than was estimated or nobody could be asked, comes first. Call [`Account::settle`] first.
+    pub fn missing(&self, units: u64) -> u64 {
+        self.resting().saturating_add(units).saturating_sub(self.held())
+    }
+
     /// Whether nobody else can hold a unit under a maximum of `limit_units`.
     pub(super) fn holds_all(&self, limit_units: u64) -> bool {
         self.kind != AccountKind::Capacity && self.held() >= limit_units

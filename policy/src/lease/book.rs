@@ -229,7 +229,13 @@ impl Book {
             })
             .collect();
         let answered = self.accounts.iter_mut().zip(ends);
-        let accounts = answered.filter_map(|(account, end)| account.answer(session, end, now_ms)).collect();
+        let mut accounts: Vec<_> =
+            answered.filter_map(|(account, end)| account.answer(session, end, now_ms)).collect();
+        for account in &mut accounts {
+            let is_of =
+                |report: &AccountReport| (&report.limit, report.window) == (&account.limit, account.window);
+            account.end = account.end.filter(|_| !reports.iter().any(is_of));
+        }
         recalled.sort();
         recalled.dedup();
         // This session is told by the answer itself.
@@ -575,6 +581,8 @@ impl BookAccount {
     /// Of a quota it stays charged until the window ends, so that a share is small, and demand adds to it; of a capacity it
     /// stays charged for ever, so that there is none.
     /// What grants add to a quota is granted as it is wanted and no more, since it was paid for.
+    /// What the session has used beyond what it holds is charged already, so that holding it costs nobody anything: it comes
+    /// on top, or its debt would swallow what is granted.
     fn grant(&mut self, session: &str, wanted: u64, term: &Term, units: u64, now_ms: i64) {
         if wanted == 0 {
             return;
@@ -594,9 +602,11 @@ impl BookAccount {
             (TermKind::Quota { .. }, true) => own / 16,
             (TermKind::Capacity, _) => 0,
         };
-        let share = share.max(wanted);
         if let Some(holding) = self.open.get_mut(session) {
-            holding.granted = holding.granted.saturating_add(share.min(free));
+            let debt = if counted { holding.used().saturating_sub(holding.held()) } else { 0 };
+            let share = share.max(wanted.saturating_sub(debt));
+            holding.granted =
+                holding.granted.saturating_add(debt.min(wanted)).saturating_add(share.min(free));
         }
     }
 
@@ -653,6 +663,7 @@ impl BookAccount {
         Some(AccountAnswer {
             limit: self.limit.clone(),
             window: self.window,
+            end: self.end,
             granted: holding.granted,
             returned: holding.returned,
             taken: holding.taken,

@@ -81,7 +81,12 @@ impl Admission {
             }
             AccountKind::Concurrency | AccountKind::Capacity => 0,
         };
-        let remaining = account.free_within(demand.limit_units).saturating_add(account.unleased);
+        // What nobody held was of the maximum at that time, which may have been a higher one.
+        let unleased = match account.kind {
+            AccountKind::Capacity => account.unleased,
+            _ => account.unleased.min(demand.limit_units.saturating_sub(account.held())),
+        };
+        let remaining = account.free_within(demand.limit_units).saturating_add(unleased);
         Self { remaining: remaining.min(demand.limit_units), reset_ms }
     }
 }

@@ -2,14 +2,14 @@
 //! one swap of the proxy's shared memory.
 
 use super::account::Account;
-use super::kind::AccountKind;
+use super::kind::{AccountKind, CAPACITY_WINDOW};
 use super::name::Name;
 use super::things::{THINGS_MAX, ThingEvent};
 use crate::label;
 use crate::subscription::Entitlements;
 use crate::thing::ThingId;
 use crate::window::Window;
-use crate::wire::{SubjectAnswer, SubjectReport, ThingReport, UsageReport};
+use crate::wire::{AccountAnswer, SubjectAnswer, SubjectReport, ThingReport, UsageReport};
 
 /// The id of an edge session: a new one whenever the edge's memory was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -237,6 +237,9 @@ impl Record {
     /// it was sent. Entitlements go by their revision, numbers by max, so that a late answer undoes nothing.
     pub fn merge(&mut self, report: &SubjectReport, answer: &SubjectAnswer, asked_ms: u64, mono_ms: u64) {
         let changed = answer.revision > self.revision;
+        if !self.known {
+            self.pick_up(&answer.accounts);
+        }
         if let Some(entitlements) = &answer.entitlements
             && (changed || (!self.known && answer.revision >= self.revision))
         {
@@ -262,6 +265,21 @@ impl Record {
         if changed {
             // "Nothing is free" was said of the old maximum.
             self.accounts.iter_mut().for_each(|account| account.empty_until_ms = 0);
+        }
+    }
+
+    /// Opens what this session has taken before its record was dropped, of kinds that are counted: a request of a limit that
+    /// refuses nobody takes units at once, and would count them from zero.
+    fn pick_up(&mut self, told: &[AccountAnswer]) {
+        for told in told {
+            let (kind, end_ms) = match told.end {
+                Some(end_ms) => (AccountKind::Quota, end_ms),
+                None if told.window == CAPACITY_WINDOW => (AccountKind::Capacity, i64::MAX),
+                None => continue,
+            };
+            if self.account(&told.limit, told.window).is_none() {
+                self.open(&told.limit, kind, Window { start_ms: told.window, end_ms });
+            }
         }
     }
 

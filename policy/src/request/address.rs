@@ -12,10 +12,10 @@ const UNKNOWN: &str = "anon:unknown";
 /// The subject of an address: an IPv4 address, or the /64 that one site of IPv6 has at least (RFC 6177).
 pub fn subject(peer: Option<&str>, forwarded_for: &[&[u8]], trusted_hops: u32) -> String {
     let address = match trusted_hops {
-        0 => peer.and_then(address_of),
+        0 => peer.and_then(address_of).map(plain),
         hops => nth_from_right(forwarded_for, hops as usize),
     };
-    match address.map(plain) {
+    match address {
         Some(IpAddr::V4(address)) => format!("anon:{address}"),
         Some(IpAddr::V6(address)) => {
             let [a, b, c, d, ..] = address.segments();
@@ -25,11 +25,17 @@ pub fn subject(peer: Option<&str>, forwarded_for: &[&[u8]], trusted_hops: u32) -
     }
 }
 
-/// The address that the `hops`-th proxy before this one wrote. Several headers are one list (RFC 9110 5.3).
-fn nth_from_right(forwarded_for: &[&[u8]], hops: usize) -> Option<IpAddr> {
+/// The address that the `hops`-th proxy before this one wrote, where this one has added none itself: for who is behind the
+/// proxies.
+pub fn forwarded(forwarded_for: &[&[u8]], hops: u32) -> Option<IpAddr> {
+    nth_from_right(forwarded_for, (hops as usize).checked_sub(1)?)
+}
+
+/// The address that stands so far from the end. Several headers are one list (RFC 9110 5.3).
+fn nth_from_right(forwarded_for: &[&[u8]], place: usize) -> Option<IpAddr> {
     let values = forwarded_for.iter().rev().flat_map(|value| value.rsplit(|byte| *byte == b','));
-    let value = values.map(<[u8]>::trim_ascii).nth(hops)?;
-    address_of(std::str::from_utf8(value).ok()?)
+    let value = values.map(<[u8]>::trim_ascii).nth(place)?;
+    address_of(std::str::from_utf8(value).ok()?).map(plain)
 }
 
 /// An address, with a port or without, with brackets or without.
@@ -77,5 +83,21 @@ mod tests {
         check("10.0.0.1:1", &["10.0.0.1"], 1, "anon:unknown");
         check("10.0.0.1:1", &[], 1, "anon:unknown");
         check("10.0.0.1:1", &["[2001:db8::1]:443, 10.0.0.1"], 1, "anon:2001:db8::/64");
+    }
+
+    #[test]
+    fn behind_proxies_the_last_address_is_what_the_nearest_wrote() {
+        let find = |values: &[&str], hops| {
+            let values: Vec<&[u8]> = values.iter().map(|value| value.as_bytes()).collect();
+            forwarded(&values, hops).map(|address| address.to_string()).unwrap_or_default()
+        };
+        assert_eq!(find(&["6.6.6.6, 198.51.100.1"], 1), "198.51.100.1");
+        assert_eq!(find(&["6.6.6.6", "198.51.100.1, 10.0.0.9"], 2), "198.51.100.1");
+        assert_eq!(find(&["[2001:db8::1]:443"], 1), "2001:db8::1");
+        assert_eq!(find(&["::ffff:203.0.113.7"], 1), "203.0.113.7");
+        assert_eq!(
+            find(&["unknown"], 1) + &find(&[], 1) + &find(&["1.1.1.1"], 2) + &find(&["1.1.1.1"], 0),
+            ""
+        );
     }
 }

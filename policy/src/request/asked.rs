@@ -41,6 +41,8 @@ pub struct Asked {
     pub auth: Auth,
     /// Amounts that were not where the policy says.
     pub unreadable: usize,
+    /// The route that the proxy is to go by, where the request, and every call of it, took that one.
+    pub proxy_route: Option<Arc<CompiledRoute>>,
 }
 
 /// Who is to be charged, as far as the request says.
@@ -186,21 +188,25 @@ impl Reading<'_> {
     ) -> Result<Asked, Unpriced> {
         let route = &self.route_of_call(None);
         let auth = route.auth;
+        let proxy_route = route.proxy_route.then(|| route.clone());
         if route.is_plain() {
             let bill = Bill { body_bytes, ..Bill::plain(route) };
-            return Ok(Asked { bill, calls: None, auth, unreadable: 0 });
+            return Ok(Asked { bill, calls: None, auth, unreadable: 0, proxy_route });
         }
         let rows = [values];
         let rows = if values.is_empty() { &rows[..0] } else { &rows[..] };
         let unpriced = |denial| Unpriced { denial, calls: None, code: None };
         let (line, unreadable) = self.line(route, body_bytes, rows, &[labels]).map_err(unpriced)?;
-        Ok(Asked { bill: Bill { lines: vec![line], body_bytes }, calls: None, auth, unreadable })
+        let bill = Bill { lines: vec![line], body_bytes };
+        Ok(Asked { bill, calls: None, auth, unreadable, proxy_route })
     }
 
     /// Each call takes its own route; those that take the same one are counted together.
     fn several(&self, calls: Calls, body_bytes: Option<u64>) -> Result<Asked, Unpriced> {
         let mut routes: Vec<(Arc<CompiledRoute>, Vec<usize>)> = Vec::new();
         let mut auth = Auth::None;
+        let mut only: Option<Arc<CompiledRoute>> = None;
+        let mut is_mixed = false;
         let amounts: Vec<Vec<Option<u64>>> =
             calls.calls().map(|call| call.amounts.iter().copied().map(amount).collect()).collect();
         let labels: Vec<Vec<Option<Box<str>>>> = match self.policy.request_labels.is_empty() {
@@ -212,6 +218,8 @@ impl Reading<'_> {
             let name = CallName { method: &call.method, tool: call.tool.as_deref() };
             let route = self.route_of_call(Some(name));
             auth = auth.strictest(route.auth);
+            is_mixed |= only.as_ref().is_some_and(|only| !Arc::ptr_eq(only, &route));
+            only = Some(route.clone());
             if route.auth == Auth::None {
                 continue;
             }
@@ -235,7 +243,8 @@ impl Reading<'_> {
             lines.push(line);
             unreadable += missing;
         }
-        Ok(Asked { bill: Bill { lines, body_bytes }, calls: Some(calls), auth, unreadable })
+        let proxy_route = only.filter(|route| route.proxy_route && !is_mixed);
+        Ok(Asked { bill: Bill { lines, body_bytes }, calls: Some(calls), auth, unreadable, proxy_route })
     }
 
     fn line(

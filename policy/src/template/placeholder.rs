@@ -17,6 +17,9 @@ const UNITS: [(&str, u64); 6] = [
     ("GiB", 1 << 30),
 ];
 
+/// The format of texts.
+const WORDS: &str = "words";
+
 /// `{name}` or `{name:format}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Placeholder {
@@ -24,9 +27,18 @@ pub(super) struct Placeholder {
     format: Option<Format>,
 }
 
+/// How a value is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    /// A number, in a unit of bytes with so many decimals.
+    Bytes(Bytes),
+    /// A text, with spaces for the underscores of a name.
+    Words,
+}
+
 /// A unit of bytes, and how many decimals of it are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Format {
+pub(super) struct Bytes {
     unit_bytes: u64,
     decimals: u32,
 }
@@ -55,10 +67,15 @@ impl Placeholder {
         };
         let Some(format) = format else { return Ok(Self { name, format: None }) };
         if !name.is_number() {
-            return Err(format!("{{{inner}}} formats what is no number: leave :{format} out"));
+            return match format {
+                WORDS => Ok(Self { name, format: Some(Format::Words) }),
+                _ => Err(format!(
+                    "{{{inner}}} formats what is no number: write :{WORDS}, or leave :{format} out"
+                )),
+            };
         }
-        match Format::parse(format) {
-            Some(format) => Ok(Self { name, format: Some(format) }),
+        match Bytes::parse(format) {
+            Some(bytes) => Ok(Self { name, format: Some(Format::Bytes(bytes)) }),
             None => {
                 let units = UNITS.map(|(unit, _)| unit).join(", ");
                 Err(format!(
@@ -70,7 +87,7 @@ impl Placeholder {
     }
 }
 
-impl Format {
+impl Bytes {
     fn parse(text: &str) -> Option<Self> {
         let (unit, decimals) = match text.split_once('.') {
             Some((unit, decimals)) => (unit, decimals),

@@ -77,6 +77,20 @@ fn what_is_absent_is_null_alone_and_nothing_within_a_string() {
 }
 
 #[test]
+fn names_can_be_written_as_words() {
+    check_values(
+        &json!(["{meter:words}", "{limit:words} limit", "{feature:words}"]),
+        &Values { meter: Some("storage_bytes"), limit: Some("api_calls.month"), ..Values::default() },
+        r#"["storage bytes","api calls.month limit",null]"#,
+    );
+}
+
+fn check_values(template: &serde_json::Value, values: &Values<'_>, expected: &str) {
+    assert!(super::check(template).is_empty(), "{template}");
+    assert_eq!(Template::new(template).render(values).as_str(), expected);
+}
+
+#[test]
 fn formats_are_exact_and_round_half_up() {
     let format = |bytes, format: &str| {
         let template = json!(format!("{{used:{format}}}"));
@@ -151,7 +165,9 @@ fn what_is_wrong_is_said_and_stays_as_it_is_written() {
                 "{used:}",
                 "{used:GB.-1}",
                 "{title:GB}",
-                "{reset_at:KB}"
+                "{reset_at:KB}",
+                "{used:words}",
+                "{meter:Words}"
             ]),
             json!(["{used", "used}", "{used}}", "{us{used}", "}{", "{"]),
             json!("é".repeat(100) + "{"),
@@ -162,14 +178,16 @@ fn what_is_wrong_is_said_and_stays_as_it_is_written() {
                 ! {} is no placeholder: write one of code, title, detail, limit, meter, maximum, used, remaining, needed, per, tier, subject, route, feature, retry_after_s, reset_s, reset_at, upgrade_url, or {{ for a brace
                 ! {Used} is no placeholder: write one of code, title, detail, limit, meter, maximum, used, remaining, needed, per, tier, subject, route, feature, retry_after_s, reset_s, reset_at, upgrade_url, or {{ for a brace
                 ! { used } is no placeholder: write one of code, title, detail, limit, meter, maximum, used, remaining, needed, per, tier, subject, route, feature, retry_after_s, reset_s, reset_at, upgrade_url, or {{ for a brace
-            ["{used:TB}","{used:GB.}","{used:GB.10}","{used:}","{used:GB.-1}","{title:GB}","{reset_at:KB}"]
+            ["{used:TB}","{used:GB.}","{used:GB.10}","{used:}","{used:GB.-1}","{title:GB}","{reset_at:KB}","{used:words}","{meter:Words}"]
                 ! {used:TB} has no format that is known: write one of KB, MB, GB, KiB, MiB, GiB, and up to .9 for decimals, such as {used:GB.2}
                 ! {used:GB.} has no format that is known: write one of KB, MB, GB, KiB, MiB, GiB, and up to .9 for decimals, such as {used:GB.2}
                 ! {used:GB.10} has no format that is known: write one of KB, MB, GB, KiB, MiB, GiB, and up to .9 for decimals, such as {used:GB.2}
                 ! {used:} has no format that is known: write one of KB, MB, GB, KiB, MiB, GiB, and up to .9 for decimals, such as {used:GB.2}
                 ! {used:GB.-1} has no format that is known: write one of KB, MB, GB, KiB, MiB, GiB, and up to .9 for decimals, such as {used:GB.2}
-                ! {title:GB} formats what is no number: leave :GB out
-                ! {reset_at:KB} formats what is no number: leave :KB out
+                ! {title:GB} formats what is no number: write :words, or leave :GB out
+                ! {reset_at:KB} formats what is no number: write :words, or leave :KB out
+                ! {used:words} has no format that is known: write one of KB, MB, GB, KiB, MiB, GiB, and up to .9 for decimals, such as {used:GB.2}
+                ! {meter:Words} formats what is no number: write :words, or leave :Words out
             ["{used","used}","4850000000}","{us4850000000","}{","{"]
                 ! "{used" has a brace without its partner: write {{ or }} for a brace
                 ! "used}" has a brace without its partner: write {{ or }} for a brace

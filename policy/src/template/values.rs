@@ -121,7 +121,10 @@ impl<'a> Values<'a> {
     pub(super) fn write(&self, name: Name, format: Option<Format>) -> Written<'a> {
         match (self.get(name), format) {
             (None, _) => Written::Absent,
-            (Some(Scalar::Number(number)), Some(format)) => Written::Formatted(format.write(number)),
+            (Some(Scalar::Number(number)), Some(Format::Bytes(bytes))) => {
+                Written::Formatted(bytes.write(number))
+            }
+            (Some(Scalar::Text(text)), Some(Format::Words)) => Written::Formatted(text.replace('_', " ")),
             (Some(value), _) => Written::Value(value),
         }
     }

@@ -1,14 +1,27 @@
 //! A small HTTP client for the tour: any status is an answer, and what matters of an answer is kept.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
-use ureq::http::{HeaderMap, Response};
+use ureq::http::{HeaderMap, Request, Response};
 use ureq::{Agent, Body};
 
 /// Longer than anything in the tour may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Most that is read of an answer, bytes: an example measures a download.
+const BODY_BYTES_MAX: u64 = 256 << 20;
+
+/// A request.
+pub struct Sent<'a> {
+    pub method: &'a str,
+    pub url: &'a str,
+    pub token: Option<&'a str>,
+    pub headers: &'a BTreeMap<String, String>,
+    pub body: Option<&'a [u8]>,
+}
 
 /// The client.
 pub struct Client {
@@ -27,6 +40,23 @@ impl Client {
         let config =
             Agent::config_builder().http_status_as_error(false).timeout_global(Some(TIMEOUT)).build();
         Self { agent: config.into() }
+    }
+
+    /// Any request.
+    pub fn send(&self, sent: &Sent<'_>) -> Result<Answer> {
+        let mut request = Request::builder().method(sent.method).uri(sent.url);
+        if let Some(token) = sent.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        for (name, value) in sent.headers {
+            request = request.header(name, value);
+        }
+        let asked = || format!("{} {}", sent.method, sent.url);
+        let response = match sent.body {
+            Some(body) => self.agent.run(request.body(body)?),
+            None => self.agent.run(request.body(())?),
+        };
+        Answer::read(response.with_context(asked)?)
     }
 
     /// GET, with a bearer token if there is one.
@@ -53,7 +83,8 @@ impl Client {
 
 impl Answer {
     fn read(mut response: Response<Body>) -> Result<Self> {
-        let body = response.body_mut().read_to_string()?;
+        let body = response.body_mut().with_config().limit(BODY_BYTES_MAX).read_to_vec()?;
+        let body = String::from_utf8_lossy(&body).into_owned();
         Ok(Self { status: response.status().as_u16(), headers: response.headers().clone(), body })
     }
 

@@ -1,55 +1,112 @@
-//! `cargo xtask demo`: sets everything up, starts the quickstart, and walks through what Tollgate does.
+//! `cargo xtask demo [EXAMPLE]`: sets everything up, starts the quickstart or another example, and walks through what
+//! Tollgate does there.
 
-use anyhow::Result;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
 
 use crate::progress::{heading, note, step};
 use crate::tools::envoy;
-use crate::{build, wasm};
+use crate::{build, wasm, workspace};
 
+mod example;
 mod http;
+mod readme;
 mod stack;
 mod tour;
 
-use stack::{Ports, Stack};
+use example::Example;
+use stack::{Plan, Ports, Stack};
 
 /// How to run it.
 #[derive(clap::Args)]
 pub struct Options {
+    /// Which example of `examples/`; without a name the quickstart
+    #[arg(value_name = "EXAMPLE")]
+    example: Option<String>,
     /// End after the tour, with an error if anything in it was not as it should be
     #[arg(long)]
     once: bool,
-    /// First of the four neighbouring ports to listen on
-    #[arg(long, value_name = "PORT", default_value_t = stack::PORT_BASE_DEFAULT)]
-    port_base: u16,
+    /// First of the neighbouring ports to listen on. Default: those of the example's own envoy.yaml
+    #[arg(long, value_name = "PORT")]
+    port_base: Option<u16>,
 }
 
 /// Runs the demo.
 pub fn run(options: &Options) -> Result<()> {
-    let ports = Ports::from_base(options.port_base)?;
+    let example = options.example.as_deref().map(Example::open).transpose()?;
+    let plan = example.as_ref().map_or_else(Plan::quickstart, Example::plan);
+    let ports = Ports::from_base(options.port_base.unwrap_or(plan.port_base))?;
     // Before minutes of building.
     ports.check_free()?;
 
-    let envoy = step("Envoy", || {
-        let envoy = envoy::provide()?;
-        note(&envoy.display().to_string());
-        Ok(envoy)
-    })?;
+    let envoy = step("Envoy", provide)?;
     step("Building the filter's module", wasm::build_filter)?;
-    step("Building the control plane and the application", build::programs)?;
+    step("Building the control plane and the applications", build::programs)?;
     let stack =
-        step("Starting the control plane, the application and Envoy", || Stack::start(&envoy, ports))?;
+        step("Starting the control plane, the application and Envoy", || Stack::start(&envoy, ports, &plan))?;
+    if let Some(example) = &example {
+        example.wait_for_its_hour();
+    }
     heading("The tour");
-    tour::run(&stack)?;
+    match &example {
+        None => tour::run(&stack)?,
+        Some(example) => example.tour(&stack, true)?,
+    }
     if options.once {
         return Ok(());
     }
-    print_curl_lines(&stack)?;
+    match &example {
+        None => print_curl_lines(&stack)?,
+        Some(example) => print_addresses(&stack, example),
+    }
     stack.wait_until_one_ends()
 }
 
-/// The demo as a test, on ports that no demo uses.
+/// The quickstart's tour as a test, on ports that no demo uses.
 pub fn run_once() -> Result<()> {
-    run(&Options { once: true, port_base: Ports::free_base()? })
+    run(&Options { example: None, once: true, port_base: Some(Ports::free_base()?) })
+}
+
+/// Every example's tour as a test, and all that the READMEs tell their readers to type.
+pub fn run_examples() -> Result<()> {
+    let envoy = provide()?;
+    wasm::build_filter()?;
+    build::programs()?;
+    for name in Example::names()? {
+        let start = Instant::now();
+        let example = Example::open(&name)?;
+        let plan = example.plan();
+        // Its own ports: they stand in its README.
+        let ports = Ports::from_base(plan.port_base)?;
+        ports.check_free()?;
+        let stack = Stack::start(&envoy, ports, &plan)?;
+        example.wait_for_its_hour();
+        example.tour(&stack, false)?;
+        let toured = start.elapsed();
+        readme::run(&[example.readme()], &envoy).with_context(|| stack.log_tails())?;
+        let read = start.elapsed() - toured;
+        note(&format!("{name}: tour {:.1} s, README {:.1} s", toured.as_secs_f64(), read.as_secs_f64()));
+    }
+    // These start what they need themselves. The first leaves the quickstart running for the second.
+    let readmes = ["examples/quickstart/README.md", "README.md"];
+    readme::run(&readmes.map(|path| workspace::root().join(path)), &envoy)
+}
+
+fn provide() -> Result<PathBuf> {
+    let envoy = envoy::provide()?;
+    note(&envoy.display().to_string());
+    Ok(envoy)
+}
+
+fn print_addresses(stack: &Stack, example: &Example) {
+    heading("It stays up until Ctrl-C");
+    println!("What to try:            {}", example.readme().display());
+    println!("The API, behind Envoy:  {}", stack.ports.gateway_url());
+    println!("The control plane:      {} (token: {})", stack.ports.control_plane_url(), stack::ADMIN_TOKEN);
+    println!("Envoy's metrics:        {}/stats?filter=tollgate", stack.ports.admin_url());
+    println!("Logs:                   {}", stack.dir().display());
 }
 
 fn print_curl_lines(stack: &Stack) -> Result<()> {

@@ -9,6 +9,9 @@ mod outlook;
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value as Json, json};
 use tollgate_policy::compile::{CompiledTier, UNLIMITED};
 use tollgate_policy::document::PolicyDocument;
 use tollgate_policy::jwt::{Caller, TokenFault};
@@ -44,6 +47,13 @@ impl EndUser {
     pub fn decides(&self) -> bool {
         self.caller.organization.is_none() || self.caller.is_organization_admin
     }
+}
+
+/// All claims of a token that was verified: an object.
+pub fn claims(verified: &str) -> Json {
+    let payload = verified.split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
+    let claims = payload.and_then(|payload| serde_json::from_slice(&payload).ok());
+    claims.filter(Json::is_object).unwrap_or_else(|| json!({}))
 }
 
 /// What a user has at a moment.

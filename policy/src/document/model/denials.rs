@@ -55,6 +55,9 @@ pub struct JsonRpcDenials {
     /// `error.code`, by the denial's code; `default` for all others, which is -32000 where it is not given.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub codes: BTreeMap<String, i64>,
+    /// `error.message`, by the denial's code. May hold placeholders. Default: the denial's title.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub messages: BTreeMap<String, String>,
     /// `error.data`, by the denial's code. Its texts may hold placeholders.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub data: BTreeMap<String, Value>,
@@ -66,6 +69,11 @@ fn default_jsonrpc_status() -> u16 {
 
 impl Default for JsonRpcDenials {
     fn default() -> Self {
-        Self { status: default_jsonrpc_status(), codes: BTreeMap::new(), data: BTreeMap::new() }
+        Self {
+            status: default_jsonrpc_status(),
+            codes: BTreeMap::new(),
+            messages: BTreeMap::new(),
+            data: BTreeMap::new(),
+        }
     }
 }

@@ -33,6 +33,10 @@ pub struct Route {
     /// these. Empty: any request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mcp_tools: Vec<String>,
+    /// Lets the proxy choose its route again with `x-tollgate-route`, which has the name of this one. In a batch all calls
+    /// must take it.
+    #[serde(default, skip_serializing_if = "super::is_default")]
+    pub proxy_route: bool,
     /// Whether a token is needed.
     #[serde(default)]
     pub auth: Auth,

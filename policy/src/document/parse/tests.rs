@@ -118,6 +118,7 @@ routes:
       body: {error: "Limit of {maximum} reached", used: "{used}"}
 - path: /mcp
   mcp_tools: [search, "admin.*"]
+  proxy_route: true
   auth: optional
   charges:
     api_calls: {request_json: /params/cost, default: 1, per: request}
@@ -125,6 +126,9 @@ routes:
     tokens: {response_header: x-tokens, estimate: 100, on: success}
 - {path: /upload, charges: {storage_bytes: {body_bytes: request, estimate: {request_header: x-length}}}}
 default_route: {charges: {api_calls: {request_header: x-cost}, tokens: {body_bytes: response}}}
+views:
+  quota: {body: '{"used": {{ limit("daily").used }}}'}
+  tiers: {public: true, jsonrpc: true, body: "{{ plans }}"}
 denials:
   type_base: https://example.com/problems/
   upgrade_url: https://example.com/pricing
@@ -222,7 +226,7 @@ fn unknown_members_are_refused_everywhere() {
     check(
         &changed("version: 1", "version: 1\nextra: 1"),
         expect![
-            "line 3: extra: remove `extra`, or write one of version, enforcement, issuers, anonymous, bodies, route_by_tier, meters, tiers, default_tier, billing, routes, default_route, on_control_plane_loss, denials [column 1]"
+            "line 3: extra: remove `extra`, or write one of version, enforcement, issuers, anonymous, bodies, route_by_tier, meters, tiers, default_tier, billing, routes, default_route, on_control_plane_loss, denials, views [column 1]"
         ],
     );
     check(
@@ -234,7 +238,7 @@ fn unknown_members_are_refused_everywhere() {
     check(
         &changed("auth: none, ", "auth: none, charge: 1, "),
         expect![
-            "line 25: routes[0].charge: remove `charge`, or write one of name, methods, path, hosts, headers, jsonrpc, mcp_tools, auth, enforcement, charges, features, refund, success, denials [column 34]"
+            "line 25: routes[0].charge: remove `charge`, or write one of name, methods, path, hosts, headers, jsonrpc, mcp_tools, proxy_route, auth, enforcement, charges, features, refund, success, denials [column 34]"
         ],
     );
     check(
@@ -454,7 +458,7 @@ fn text_that_grows_when_read_is_refused() {
     check(
         &text,
         expect![
-            "line 1: remove `a0`, or write one of version, enforcement, issuers, anonymous, bodies, route_by_tier, meters, tiers, default_tier, billing, routes, default_route, on_control_plane_loss, denials [column 1]"
+            "line 1: remove `a0`, or write one of version, enforcement, issuers, anonymous, bodies, route_by_tier, meters, tiers, default_tier, billing, routes, default_route, on_control_plane_loss, denials, views [column 1]"
         ],
     );
     let inner = text.lines().map(|line| format!("        {line}\n")).collect::<String>();

@@ -67,6 +67,12 @@ fn jsonrpc(denials: &JsonRpcDenials, path: &str, faults: &mut Faults) {
             faults.add(path, format!("use a number from {} to {}", i32::MIN, i32::MAX));
         }
     }
+    let messages = member(path, "messages");
+    for (code, message) in &denials.messages {
+        let path = member(&messages, code);
+        known_code(code, &path, faults);
+        body(&Value::from(message.as_str()), &path, faults);
+    }
     let data = member(path, "data");
     for (code, template) in &denials.data {
         let path = member(&data, code);

@@ -31,6 +31,13 @@ fn matching(route: &Route, path: &str, faults: &mut Faults) -> Option<Template> 
     if let Some(name) = &route.name {
         faults.check_text(&member(path, "name"), name);
     }
+    let is_header = |name: &str| name.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+    if route.proxy_route && !is_header(&route.name()) {
+        faults.add(
+            member(path, "proxy_route"),
+            "give the route a `name` of ASCII characters: it is sent in a header",
+        );
+    }
     let methods = member(path, "methods");
     faults.check_count(&methods, "methods", route.methods.len(), METHODS_MAX);
     for (index, method) in route.methods.iter().enumerate() {

@@ -122,6 +122,7 @@ fn answer(granted: u64, returned: u64, taken: u64, freed: u64) -> AccountAnswer 
     AccountAnswer {
         limit: String::new(),
         window: 0,
+        end: None,
         granted,
         returned,
         taken,

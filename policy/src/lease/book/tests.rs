@@ -145,6 +145,29 @@ fn a_repeated_or_late_report_changes_nothing() {
 }
 
 #[test]
+fn what_is_used_beyond_what_is_held_is_held_too_before_anything_is_granted() {
+    // 900 are used of 62 that are held: 838 make up for it, and cost nobody anything; a share comes on top.
+    check(
+        "limit 1000; s1 day 0 0 0 1; s1 day 900 0 0 910; ? day; s2 day 0 0 0 200; s1 day 1100 0 0 1110; ? day",
+        expect![[r#"
+            s1: 62-0 0-0 unleased 938
+            s1: 916-0 900-0 unleased 84
+            day 916
+            s2: 84-0 0-0 unleased 0 pending recalls s1
+            s1: 1100-0 1100-0 unleased 0 pending recall recalls s2
+            day 1184"#]],
+    );
+    // Units of a rate come back: how many of them rest only the edge knows, and says by what it wants.
+    check(
+        "limit 1000; s1 rate 0 0 0 1; s1 rate 900 0 0 910; ? rate",
+        expect![[r#"
+        s1: 875-0 0-0 unleased 125
+        s1: 985-0 900-0 unleased 15
+        rate 985"#]],
+    );
+}
+
+#[test]
 fn a_recall_is_told_once_and_answered_by_the_next_report() {
     check(
         "s1 day 0 0 0 10; s2 day 0 0 0 1; s1 day 1 0 0 10; s1 day 1 0 9 10; s2 day 0 0 0 1; s1 day 1 0 9 11",
@@ -566,7 +589,7 @@ fn what_a_closed_session_held_of_a_rate_is_nobody_s_until_it_has_rested() {
     check(
         "s1 day 1 0 0 4; s1 close 0; rests? day",
         expect![[r#"
-        s1: 9-0 1-0 unleased 1
-        day rests []"#]],
+            s1: 10-0 1-0 unleased 0
+            day rests []"#]],
     );
 }

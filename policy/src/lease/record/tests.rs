@@ -134,6 +134,7 @@ fn exhausted(limit: &str) -> AccountAnswer {
     AccountAnswer {
         limit: limit.to_owned(),
         window: 0,
+        end: None,
         granted: 5,
         returned: 0,
         taken: 5,

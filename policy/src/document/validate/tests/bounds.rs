@@ -97,6 +97,16 @@ fn everything_has_a_bound() {
         |count| json!({"denials": {"templates": {"quota-exceeded": {"body": "a".repeat(count - 2)}}}}),
         expect!["denials.templates.quota-exceeded.body: use at most 16384 bytes; as JSON this has 16385"],
     );
+    check_bound(
+        VIEWS_MAX,
+        |count| json!({"views": named(count, json!({"body": "1"}))}),
+        expect!["views: use at most 64 views; there are 65"],
+    );
+    check_bound(
+        VIEW_BYTES_MAX,
+        |count| json!({"views": {"quota": {"body": "1".repeat(count)}}}),
+        expect!["views.quota.body: write a template of 1 to 65536 bytes"],
+    );
     let issuer = |keys: Value| json!({"issuers": [{"issuer": "i", "keys": {"jwks": {"keys": keys}}}]});
     check_bound(
         JWKS_KEYS_MAX,

@@ -103,3 +103,23 @@ fn conditions_can_hold() {
         ]],
     );
 }
+
+#[test]
+fn a_route_that_the_proxy_goes_by_has_a_name_that_a_header_can_hold() {
+    check_route(json!({"proxy_route": true}), expect![[""]]);
+    check_route(json!({"proxy_route": true, "name": "usage-stats"}), expect![[""]]);
+    check_route(
+        json!({"proxy_route": true, "name": "verbrauch-für-alle"}),
+        expect!["routes[0].proxy_route: give the route a `name` of ASCII characters: it is sent in a header"],
+    );
+}
+
+#[test]
+fn a_view_has_a_name_and_a_template() {
+    check(
+        json!({"views": {"Quota": {"body": " "}}}),
+        expect![[r#"
+        views.Quota: name the view with a small letter and then small letters, digits, `_`, `.` and `-`, at most 64 in all
+        views.Quota.body: write a template of 1 to 65536 bytes"#]],
+    );
+}

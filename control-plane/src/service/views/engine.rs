@@ -1,0 +1,146 @@
+//! The language that views are written in: Jinja, in which every value is written as JSON and nothing goes on without end.
+//!
+//! A template cannot read files, include other templates or reach anything but what it is given.
+
+use minijinja::value::{Value, ValueKind};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
+
+/// Most instructions of one rendering: a few milliseconds of them.
+const FUEL: u64 = 250_000;
+
+/// Deepest nesting of calls of macros.
+const RECURSION_MAX: usize = 64;
+
+/// Most numbers that `range` makes: an instruction may look at all of them.
+const RANGE_MAX: i64 = 10_000;
+
+/// Largest answer, bytes.
+pub(super) const OUTPUT_BYTES_MAX: usize = 1 << 20;
+
+/// Most digits after the point that a number is rounded to: more than these a double does not have.
+const DIGITS_MAX: u32 = 15;
+
+/// Units of bytes, and how many bytes they are.
+const BYTES: [(&str, f64); 9] = [
+    ("B", 1.0),
+    ("KB", 1e3),
+    ("MB", 1e6),
+    ("GB", 1e9),
+    ("TB", 1e12),
+    ("KiB", 1024.0),
+    ("MiB", 1_048_576.0),
+    ("GiB", 1_073_741_824.0),
+    ("TiB", 1_099_511_627_776.0),
+];
+
+/// An environment without templates.
+pub(super) fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    // What a subject lacks is null, and so is what that would have had.
+    environment.set_undefined_behavior(UndefinedBehavior::Chainable);
+    environment.set_auto_escape_callback(|_| AutoEscape::Json);
+    environment.set_formatter(write_json);
+    environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(RECURSION_MAX);
+    // It would let a value change the structure of an answer.
+    environment.remove_filter("safe");
+    // It shows all that a template is given.
+    environment.remove_global("debug");
+    environment.add_function("range", range);
+    environment.add_filter("default", default);
+    environment.add_filter("d", default);
+    environment.add_filter("gb", gb);
+    environment.add_filter("bytes", bytes);
+    environment.add_filter("money", money);
+    environment
+}
+
+/// Writes a value as JSON, also where a template says `autoescape false`: only what a template has itself written down, or what
+/// is JSON already, goes out as it is.
+fn write_json(out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
+    if let Some(text) = value.as_str().filter(|_| value.is_safe()) {
+        return Ok(out.write_str(text)?);
+    }
+    let mut text = Bounded::default();
+    serde_json::to_writer(&mut text, value)
+        .map_err(|error| Error::new(ErrorKind::BadSerialization, format!("it is no JSON: {error}")))?;
+    Ok(out.write_str(&String::from_utf8_lossy(&text.0))?)
+}
+
+/// A text that ends before it is too long.
+#[derive(Debug, Default)]
+pub(super) struct Bounded(pub(super) Vec<u8>);
+
+impl std::io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.len().saturating_add(bytes.len()) > OUTPUT_BYTES_MAX {
+            return Err(std::io::Error::other(format!("more than {OUTPUT_BYTES_MAX} bytes")));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn range(lower: i64, upper: Option<i64>, step: Option<i64>) -> Result<Vec<i64>, Error> {
+    let (start, end) = upper.map_or((0, lower), |upper| (lower, upper));
+    let step = step.unwrap_or(1);
+    let fault = |text: String| Err(Error::new(ErrorKind::InvalidOperation, text));
+    if step == 0 {
+        return fault("range needs a step that is not 0".to_owned());
+    }
+    if start.abs_diff(end) / step.unsigned_abs() >= RANGE_MAX.unsigned_abs() {
+        return fault(format!("range makes at most {RANGE_MAX} numbers"));
+    }
+    let numbers = std::iter::successors(Some(start), |at| at.checked_add(step));
+    Ok(numbers.take_while(|at| if step > 0 { *at < end } else { *at > end }).collect())
+}
+
+/// As Jinja's, for null too: a reader cannot tell what is null from what is not there.
+fn default(value: &Value, other: Option<Value>, also_false: Option<bool>) -> Value {
+    let is_missing = value.is_undefined() || value.is_none();
+    match is_missing || (also_false == Some(true) && !value.is_true()) {
+        true => other.unwrap_or_else(|| Value::from("")),
+        false => value.clone(),
+    }
+}
+
+fn gb(value: &Value, digits: Option<u32>) -> Result<Value, Error> {
+    bytes(value, Some("GiB"), digits)
+}
+
+fn bytes(value: &Value, unit: Option<&str>, digits: Option<u32>) -> Result<Value, Error> {
+    let unit = unit.unwrap_or("GiB");
+    match BYTES.iter().find(|(name, _)| *name == unit) {
+        Some((_, size)) => Ok(rounded(value, *size, digits.unwrap_or(2))),
+        None => {
+            let names = BYTES.map(|(name, _)| name).join(", ");
+            Err(Error::new(ErrorKind::InvalidOperation, format!("bytes are counted in {names}, not {unit}")))
+        }
+    }
+}
+
+/// Minor units of a currency as its major ones.
+fn money(value: &Value, exponent: Option<u32>) -> Value {
+    let exponent = exponent.unwrap_or(2).min(DIGITS_MAX);
+    rounded(value, 10_f64.powi(i32::try_from(exponent).unwrap_or_default()), exponent)
+}
+
+/// A number in parts of `size`; what is none, such as null or `unlimited`, stays as it is.
+#[allow(clippy::cast_possible_truncation, reason = "a number beyond that is not rounded to a whole one")]
+fn rounded(value: &Value, size: f64, digits: u32) -> Value {
+    let number = Some(value).filter(|value| value.kind() == ValueKind::Number);
+    let Some(number) = number.and_then(|value| f64::try_from(value.clone()).ok()) else {
+        return value.clone();
+    };
+    let places = 10_f64.powi(i32::try_from(digits.min(DIGITS_MAX)).unwrap_or_default());
+    let rounded = (number / size * places).round() / places;
+    match digits {
+        // A whole number is written as one: 12 and not 12.0.
+        0 if rounded.abs() < 9e15 => Value::from(rounded as i64),
+        _ => Value::from(rounded),
+    }
+}

@@ -1,0 +1,247 @@
+//! What templates may say and what they make, without a control plane around them.
+
+use expect_test::{Expect, expect};
+use minijinja::value::Serde;
+use serde_json::{Value as Json, json};
+
+use super::*;
+
+fn document(views: Json) -> PolicyDocument {
+    let document =
+        json!({"version": 1, "meters": {}, "tiers": {}, "default_route": {"auth": "none"}, "views": views});
+    serde_json::from_value(document).unwrap()
+}
+
+fn context(members: Json) -> BTreeMap<&'static str, Value> {
+    let names = NAMES.iter().filter_map(|name| Some((*name, Value::from(Serde(members.get(name)?)))));
+    names.collect()
+}
+
+/// Shows what a template makes of `me`, or what is wrong with it.
+fn rendered(body: &str, me: Json) -> String {
+    let views = match Views::compile(&document(json!({"v": {"body": body}}))) {
+        Ok(views) => views,
+        Err(faults) => return faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+    };
+    match views.render("v", context(json!({ "me": me }))) {
+        Ok(text) => text,
+        Err(fault) => format!("{fault} [{}]", fault.line.map(|line| line.to_string()).unwrap_or_default()),
+    }
+}
+
+fn check(body: &str, me: Json, expected: Expect) {
+    expected.assert_eq(&rendered(body, me));
+}
+
+#[test]
+fn every_value_is_written_as_json() {
+    let me = json!({"s": "a", "n": 12, "f": 1.5, "b": true, "z": null, "l": [1, "x"], "m": {"k": "v"}});
+    check(
+        "[{{ me.s }}, {{ me.n }}, {{ me.f }}, {{ me.b }}, {{ me.z }}, {{ me.l }}, {{ me.m }}, {{ me.s ~ me.n }}]",
+        me.clone(),
+        expect![[r#"["a", 12, 1.5, true, null, [1,"x"], {"k":"v"}, "a12"]"#]],
+    );
+    check(
+        "[{{ me.missing }}, {{ me.missing.deeper[3] }}, {{ me.z.deeper }}]",
+        me.clone(),
+        expect!["[null, null, null]"],
+    );
+    check(
+        "[{{ me.m | tojson }}, {{ me.l | first }}, {{ me.l | length }}]",
+        me,
+        expect![[r#"[{"k": "v"}, 1, 2]"#]],
+    );
+    check(
+        r#"{% set inner %}{"name": {{ me.s }}}{% endset %}[{{ inner }}]"#,
+        json!({"s": "\"}"}),
+        expect![[r#"[{"name": "\"}"}]"#]],
+    );
+}
+
+#[test]
+fn no_value_changes_the_structure() {
+    let hostile = [
+        "\"",
+        "\\",
+        "\"}, \"admin\": true, {\"",
+        "\n\r\t\0",
+        "</script><script>",
+        "\u{2028}\u{2029}",
+        "{{ me }}",
+        "{% raw %}",
+    ];
+    let templates = [
+        "{\"name\": {{ me.s }}}",
+        "{% autoescape false %}{\"name\": {{ me.s }}}{% endautoescape %}",
+        "{\"name\": {{ me.s | e }}}",
+        "{\"name\": {{ me.s | tojson }}}",
+        "{\"name\": {{ me.s | default('x') }}}",
+        "{% set copy %}{{ me.s }}{% endset %}{\"name\": {{ copy }}}",
+        "{% macro m(v) %}{{ v }}{% endmacro %}{\"name\": {{ m(me.s) }}}",
+        "{\"name\": {{ [me.s] | join('') }}}",
+        "{\"name\": {{ '%s' | format(me.s) }}}",
+    ];
+    for text in hostile {
+        for template in templates {
+            let made: Json = serde_json::from_str(&rendered(template, json!({ "s": text }))).unwrap();
+            assert_eq!(made, json!({ "name": text }), "{template}");
+        }
+    }
+    check(
+        "{{ me.s | safe }}",
+        json!({"s": "1"}),
+        expect!["views.v.body: line 1 of the template: there is no filter `safe`"],
+    );
+}
+
+#[test]
+fn numbers_are_shown_as_people_count() {
+    let me = json!({"n": 5_368_709_120_u64, "x": 1_234_567, "u": "unlimited"});
+    check(
+        "[{{ me.n | gb }}, {{ me.n | gb(0) }}, {{ me.x | bytes('MB', 1) }}, {{ me.x | bytes('KiB') }}, {{ me.u | gb(2) }}, {{ me.no | gb }}]",
+        me.clone(),
+        expect![[r#"[5.0, 5, 1.2, 1205.63, "unlimited", null]"#]],
+    );
+    check(
+        "[{{ me.x | money }}, {{ me.x | money(0) }}, {{ me.x | money(3) }}, {{ me.no | money(2) }}]",
+        me.clone(),
+        expect!["[12345.67, 1234567, 1234.567, null]"],
+    );
+    check(
+        "{{ me.x | bytes('GIB') }}",
+        me,
+        expect![
+            "the view v cannot be answered: invalid operation: bytes are counted in B, KB, MB, GB, TB, KiB, MiB, GiB, TiB, not GIB [1]"
+        ],
+    );
+    check(
+        "[{{ me.no | default(0) }}, {{ me.z | default(1) }}, {{ me.f | default(2) }}, {{ me.f | d(3, true) }}]",
+        json!({"z": null, "f": false}),
+        expect!["[0, 1, false, 3]"],
+    );
+    check("{{ range(3) | list + range(5, 1, -2) | list }}", json!({}), expect!["[0,1,2,5,3]"]);
+}
+
+#[test]
+fn nothing_goes_on_without_end() {
+    let forever =
+        "{% for a in range(9999) %}{% for b in range(9999) %}{% set x = a %}{% endfor %}{% endfor %}1";
+    check(forever, json!({}), expect!["the view v cannot be answered: it goes on for too long [1]"]);
+    check(
+        "{% macro m() %}{{ m() }}{% endmacro %}\n{{ m() }}",
+        json!({}),
+        expect!["the view v cannot be answered: invalid operation: recursion limit exceeded [1]"],
+    );
+    check(
+        "{{ range(10001) }}",
+        json!({}),
+        expect!["the view v cannot be answered: invalid operation: range makes at most 10000 numbers [1]"],
+    );
+    check(
+        "{{ range(1, 5, 0) }}",
+        json!({}),
+        expect!["the view v cannot be answered: invalid operation: range needs a step that is not 0 [1]"],
+    );
+    let long = rendered("{% for a in range(1000) %}{{ me.s }}{% endfor %}", json!({"s": "x".repeat(5_000)}));
+    assert!(long.contains("failed to write output"), "{long}");
+    let nested = "{% set ns = namespace(x=[1]) %}{% for a in range(40) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}";
+    assert!(
+        rendered(nested, json!({})).contains("more than 1048576 bytes"),
+        "{}",
+        rendered(nested, json!({}))
+    );
+}
+
+#[test]
+fn what_cannot_be_rendered_is_told_with_its_line() {
+    check(
+        "{\n\"a\": 1",
+        json!({}),
+        expect![
+            "the view v cannot be answered: what it makes is no JSON: EOF while parsing an object at line 2 column 6 []"
+        ],
+    );
+    check(
+        "\n\n{{ me.s + 1 }}",
+        json!({"s": null}),
+        expect![
+            "the view v cannot be answered: invalid operation: tried to use + operator on unsupported types none and number [3]"
+        ],
+    );
+}
+
+#[test]
+fn a_template_that_cannot_be_read_is_refused_with_its_line() {
+    check(
+        "{\n{% if me %}\n",
+        json!({}),
+        expect!["views.v.body: line 2 of the template: unexpected end of input, expected end of block"],
+    );
+    check(
+        "{\n{{ me.name }\n",
+        json!({}),
+        expect!["views.v.body: line 2 of the template: unexpected `}`, expected end of variable block"],
+    );
+    check(
+        "{{ my.name }}\n{{ mine }}\n{{ limits('x') }}",
+        json!({}),
+        expect![[r#"
+        views.v.body: line 1 of the template: there is no `my`; there are me, limit, plans, plan, usage, costs, request, now
+        views.v.body: line 2 of the template: there is no `mine`; there are me, limit, plans, plan, usage, costs, request, now
+        views.v.body: line 3 of the template: there is no `limits`; there are me, limit, plans, plan, usage, costs, request, now"#]],
+    );
+    check(
+        "{{ me.x | rounded }}\n{{ me.x is odder }}",
+        json!({}),
+        expect![[r#"
+        views.v.body: line 1 of the template: there is no filter `rounded`
+        views.v.body: line 2 of the template: there is no test `odder`"#]],
+    );
+    check(
+        "{% include 'x' %}",
+        json!({}),
+        expect![
+            "views.v.body: line 1 of the template: write all of the view in one template: there is no include, import, extends and block"
+        ],
+    );
+    check(
+        "{% for x in me.limits %}{{ x.limit }}{{ loop.index }}{% set y = x %}{{ y }}{% endfor %}",
+        json!({}),
+        expect![
+            "the view v cannot be answered: what it makes is no JSON: EOF while parsing a value at line 1 column 0 []"
+        ],
+    );
+}
+
+#[test]
+fn a_public_view_knows_no_user() {
+    let views = json!({
+        "a": {"public": true, "body": "{{ plans }} {{ plan('x') }} {{ now }} {{ request }}"},
+        "b": {"public": true, "body": "{{ plans }}\n{{ me.subject }}"},
+        "c": {"public": true, "body": "{% macro m() %}{{ usage() }}{% endmacro %}{{ m() }}"},
+    });
+    let faults = Views::compile(&document(views)).unwrap_err();
+    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    expect![[r#"
+        views.b.body: line 2 of the template: leave out `me`: a public view knows no user
+        views.c.body: line 1 of the template: leave out `usage`: a public view knows no user"#]]
+    .assert_eq(&faults.join("\n"));
+}
+
+#[test]
+fn a_view_is_known_by_what_it_refers_to() {
+    let views = json!({
+        "a": {"body": "{{ me.subject }}"}, "b": {"public": true, "jsonrpc": true, "body": "{{ plans }}"},
+        "c": {"body": "{% macro m() %}{{ limit('x').used }}{% endmacro %}{{ m() }}"},
+    });
+    let views = Views::compile(&document(views)).unwrap();
+    let shown = |name: &str| {
+        let view = views.get(name).unwrap();
+        let names: Vec<&str> = NAMES.into_iter().filter(|name| view.refers_to(&[name])).collect();
+        format!("{} {} {}", view.is_public, view.is_jsonrpc, names.join(" "))
+    };
+    assert_eq!(shown("a"), "false false me");
+    assert_eq!(shown("b"), "true true plans");
+    assert_eq!(shown("c"), "false false limit");
+    assert!(views.get("d").is_none());
+}

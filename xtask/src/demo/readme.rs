@@ -1,0 +1,69 @@
+//! The commands of a README, run as its reader would: what is written there works.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::workspace;
+
+/// Runs the `sh` blocks of READMEs one after the other in one shell, from the repository's root, with `envoy` on the path.
+/// Lines of `cargo xtask` are left out: they are what runs this. What the commands leave in the background is stopped.
+pub fn run(readmes: &[PathBuf], envoy: &Path) -> Result<()> {
+    let mut script = "exec 2>&1\n".to_owned();
+    for readme in readmes {
+        let text = std::fs::read_to_string(readme);
+        let text = text.with_context(|| format!("cannot read {}", readme.display()))?;
+        script.push_str(&format!("cd {}\n{}", workspace::root().display(), commands(&text)));
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let dirs = envoy.parent().into_iter().map(Path::to_owned).chain(std::env::split_paths(&path));
+    let mut shell = Command::new("bash");
+    shell.args(["-euo", "pipefail", "-c", &script]);
+    shell.current_dir(workspace::root()).env("PATH", std::env::join_paths(dirs)?);
+    shell.stdin(Stdio::null()).process_group(0);
+    let log = workspace::target().join("demo").join(format!("readme-{}.log", std::process::id()));
+    let out = std::fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+    let mut shell = shell.stdout(out).spawn().context("cannot run bash")?;
+    let group = Pid::from_child(&shell);
+    let status = shell.wait()?;
+    // Nothing is left to stop where nothing was started in the background.
+    let _ = kill_process_group(group, Signal::TERM);
+    let said = std::fs::read_to_string(&log).unwrap_or_default();
+    let _ = std::fs::remove_file(&log);
+    if !status.success() {
+        let names = readmes.iter().map(|readme| readme.display().to_string()).collect::<Vec<_>>().join(", ");
+        bail!("the commands of {names} failed ({status}); they printed:\n{said}");
+    }
+    Ok(())
+}
+
+/// The lines of all `sh` blocks, also of those within a list.
+fn commands(text: &str) -> String {
+    let mut commands = String::new();
+    let mut inside = false;
+    for line in text.lines() {
+        match line.trim() {
+            "```sh" => inside = true,
+            "```" => inside = false,
+            command if inside && !command.starts_with("cargo xtask") => {
+                commands.push_str(line);
+                commands.push('\n');
+            }
+            _ => {}
+        }
+    }
+    commands
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn commands_are_those_of_all_sh_blocks() {
+        let text =
+            "# A\n```sh\ncargo xtask demo\na \\\n  b\n```\n```json\n{}\n```\n- c:\n  ```sh\n  d\n  ```\n";
+        assert_eq!(super::commands(text), "a \\\n  b\n  d\n");
+    }
+}
