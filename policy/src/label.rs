@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use crate::body::pointer::Pointer;
 use crate::charge::{ChargeFault, header, pointer};
 use crate::document::{LABEL_BYTES_MAX, LabelRule, LabelSource};
-use crate::labels::{LABELS_BYTES_MAX, OTHER, is_kept};
+use crate::labels::{self, LABELS_BYTES_MAX, OTHER};
 
 /// The label that is the name of the route.
 pub const ROUTE: &str = "route";
@@ -227,19 +227,10 @@ pub(crate) fn meaning_of(rule: &LabelRule) -> Result<LabelFrom, Vec<ChargeFault>
     found.ok_or(faults)
 }
 
-/// A value as it stands in a text of labels. No more is read of it than makes the text too long.
+/// A value as it stands in a text of labels.
 fn encode(value: &str) -> Box<str> {
     let mut encoded = String::new();
-    for byte in value.bytes() {
-        if encoded.len() > LABELS_BYTES_MAX {
-            break;
-        }
-        if is_kept(byte) {
-            encoded.push(char::from(byte));
-        } else {
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-    }
+    labels::encode(value, &mut encoded);
     encoded.into()
 }
 

@@ -25,16 +25,9 @@ pub fn to_text<N: AsRef<str>, V: AsRef<str>>(labels: impl IntoIterator<Item = (N
         }
         text.push_str(name);
         text.push('=');
-        for byte in value.bytes() {
-            if is_kept(byte) {
-                text.push(char::from(byte));
-            } else {
-                text.push('%');
-                text.extend([byte >> 4, byte & 0xf].map(|digit| char::from(HEX[usize::from(digit)])));
-            }
-            if text.len() > LABELS_BYTES_MAX {
-                return None;
-            }
+        encode(value, &mut text);
+        if text.len() > LABELS_BYTES_MAX {
+            return None;
         }
     }
     (text.len() <= LABELS_BYTES_MAX).then_some(text)
@@ -52,8 +45,23 @@ pub fn parse(text: &str) -> Option<BTreeMap<String, String>> {
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
+/// Adds a value as it stands in a text of labels. No more is read of it than makes the text too long.
+pub(crate) fn encode(value: &str, text: &mut String) {
+    for byte in value.bytes() {
+        if text.len() > LABELS_BYTES_MAX {
+            return;
+        }
+        if is_kept(byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push('%');
+            text.extend([byte >> 4, byte & 0xf].map(|digit| char::from(HEX[usize::from(digit)])));
+        }
+    }
+}
+
 /// The characters that RFC 3986 calls unreserved, and the `*` of [`OTHER`].
-pub(crate) fn is_kept(byte: u8) -> bool {
+fn is_kept(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~*".contains(&byte)
 }
 

@@ -84,6 +84,19 @@ impl Client {
         read_chunk(self.connection.as_mut().ok_or(io::ErrorKind::NotConnected)?)
     }
 
+    /// Whether something of an answer, or the connection's end, is there to be read.
+    pub fn is_answered(&self) -> bool {
+        let Some(connection) = &self.connection else { return true };
+        let stream = connection.get_ref();
+        let is_there = || -> io::Result<usize> {
+            stream.set_nonblocking(true)?;
+            let there = stream.peek(&mut [0]);
+            stream.set_nonblocking(false)?;
+            there
+        };
+        !connection.buffer().is_empty() || is_there().is_ok()
+    }
+
     /// Closes the connection, whatever is on its way.
     pub fn hang_up(&mut self) {
         self.connection = None;

@@ -10,6 +10,7 @@ pub mod control_plane;
 pub mod envoy;
 pub mod http;
 pub mod http2;
+pub mod moment;
 pub mod policy;
 pub mod port;
 pub mod process;

@@ -9,6 +9,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::artefacts;
+use crate::token::now_ms;
+
+/// Longer than a test takes once it is its turn, ms.
+const TEST_MS: i64 = 60_000;
+
+const HOUR_MS: i64 = 3_600_000;
 
 /// Tests that run at once. Mostly they wait; when they do not, they use all cores.
 const TURNS: u32 = 2;
@@ -42,6 +48,11 @@ impl Scene {
     }
 
     fn of(turns: Vec<File>) -> Self {
+        // Quotas begin anew with an hour, a day, a month, of whatever zone: all of them at an hour's end. No test may run
+        // over one unawares.
+        while HOUR_MS - now_ms().rem_euclid(HOUR_MS) <= TEST_MS {
+            std::thread::sleep(Duration::from_millis(200));
+        }
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let test = std::thread::current().name().unwrap_or("test").replace("::", "-");

@@ -51,3 +51,19 @@ pub fn throughout(time: Duration, mut look: impl FnMut()) {
         std::thread::sleep(POLL);
     }
 }
+
+/// Fails unless most of five rounds take no longer than this. What a program is too slow at it is in each round; a machine
+/// that does something else for a moment delays one.
+#[track_caller]
+pub fn mostly_within(what: &str, limit: Duration, mut round: impl FnMut() -> Duration) {
+    let (mut in_time, mut late) = (0, Vec::new());
+    while in_time < 3 {
+        let took = round();
+        if took <= limit {
+            in_time += 1;
+            continue;
+        }
+        late.push(took);
+        assert!(late.len() < 3, "{what}: {limit:?} are promised, and most rounds took longer: {late:?}");
+    }
+}

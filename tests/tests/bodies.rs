@@ -117,7 +117,8 @@ fn a_large_upload_by_an_unknown_caller_waits_for_its_lease_and_passes() {
     let refused = upload(port, "/a", &token::of("c"), parts(16));
     assert_eq!(status(&refused), "503", "{}", String::from_utf8_lossy(&refused.body));
     assert!(String::from_utf8_lossy(&refused.body).contains("control-plane-unavailable"));
-    assert!(start.elapsed() < Duration::from_secs(5), "it took {:?}", start.elapsed());
+    // Some two seconds; Envoy itself would wait for a minute.
+    assert!(start.elapsed() < Duration::from_secs(10), "it took {:?}", start.elapsed());
     assert_eq!(upstream.count(), 2);
     place.relay.restore();
     wait::until_equal("the edge is back", SOON, &"200".to_owned(), || {
@@ -258,7 +259,18 @@ fn a_streamed_answer_is_counted_as_it_passes_and_held_back_nowhere() {
         }
         bytes
     };
-    let memory = || place.envoy.stat("wasmcustom.tollgate.vm.memory_bytes.worker");
+    // The worker writes its metrics now and then, all at once: those of now are there when they count a request of now.
+    let mut asked = 0;
+    let mut memory = || {
+        asked += 1;
+        place.envoy.client().get("/a", "x.y.z").expect(401);
+        wait::until_equal("the worker tells", SOON, &asked, || {
+            place.envoy.decided("deny", "token-malformed", "none")
+        });
+        wait::until("its memory", SOON, || {
+            Some(place.envoy.stat("wasmcustom.tollgate.vm.memory_bytes.worker")).filter(|bytes| *bytes > 0)
+        })
+    };
     let cases = [
         ("/download", "application/octet-stream"),
         ("/chat", "application/octet-stream"),
@@ -271,12 +283,12 @@ fn a_streamed_answer_is_counted_as_it_passes_and_held_back_nowhere() {
     }
     let billed = |meter: &str| place.control_plane.used_of("user:alice", meter);
     wait::until_equal("it is counted", SOON, &[1 << 20, 60 + 60 + 42], || ["bytes", "tokens"].map(billed));
-    let before = wait::until("the worker tells its memory", SOON, || Some(memory()).filter(|m| *m > 0));
+    // Twice: the second time, what it wrote after the first count is there for certain.
+    let before = [memory(), memory()][1];
     for (path, kind) in cases {
         assert!(download(path, kind, 100) >= 100 * MIB, "{path} {kind}");
-        // The metric is written four times a second, and memory is never given back.
-        let mut after = 0;
-        wait::throughout(Duration::from_millis(700), || after = memory());
+        // Memory is never given back.
+        let after = [memory(), memory()][1];
         let grown = after - before;
         println!("{path} {kind}: {before} bytes before, {grown} more after");
         assert!(grown < 4 << 20, "{path} {kind}: the worker's memory has grown by {grown} bytes");

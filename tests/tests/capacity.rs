@@ -85,7 +85,7 @@ fn what_one_edge_added_and_another_deleted_is_free_at_both() {
     }
     // One of the two units is used where the others were, and one at the edge that deleted.
     for client in [&mut one, &mut two] {
-        wait::until_equal("what was deleted is free", FELT_WITHIN, &200, || {
+        wait::until_equal("what was deleted is free", SOON, &200, || {
             send(client, "POST", "/documents", &token).status
         });
     }
@@ -195,7 +195,7 @@ fn a_thing_with_an_id_is_freed_once_wherever_and_however_often_it_is_deleted() {
     send(&mut one, "DELETE", "/things/new-0", &token).expect(200);
     for turn in 0..6 {
         let client = if turn % 2 == 0 { &mut two } else { &mut one };
-        wait::until_equal("the thing can be put", FELT_WITHIN, &200, || {
+        wait::until_equal("the thing can be put", SOON, &200, || {
             send(client, "PUT", "/things/b", &token).status
         });
     }
@@ -216,7 +216,7 @@ fn putting_a_thing_that_is_there_replaces_its_units() {
     // Both sizes are there for a moment, and then the newer one.
     assert_eq!(put(&mut two, "a", 30), 200);
     stage.control_plane.wait_until_standing("user:alice", "bytes", 30);
-    wait::until_equal("what was replaced is free", FELT_WITHIN, &200, || put(&mut one, "b", 70));
+    wait::until_equal("what was replaced is free", SOON, &200, || put(&mut one, "b", 70));
     stage.control_plane.wait_until_standing("user:alice", "bytes", 100);
     for client in [&mut one, &mut two] {
         wait::throughout(Duration::from_secs(1), || assert_eq!(put(client, "c", 1), 413));

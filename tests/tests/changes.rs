@@ -5,74 +5,57 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tollgate_tests::control_plane::ControlPlane;
 use tollgate_tests::envoy::Envoy;
+use tollgate_tests::moment;
 use tollgate_tests::policy;
 use tollgate_tests::scene::Scene;
 use tollgate_tests::server::Server;
-use tollgate_tests::token::{self, ISSUER, Key, Token, now_s};
-use tollgate_tests::upstream::Upstream;
+use tollgate_tests::stage::Stage;
+use tollgate_tests::token::{self, ISSUER, Key, Token, now_ms};
 use tollgate_tests::wait;
 
 /// What is promised, with room for a machine that does other things.
 const FELT_WITHIN: Duration = Duration::from_millis(1_500);
 
-struct Stage {
-    control_plane: ControlPlane,
-    one: Envoy,
-    two: Envoy,
-    upstream: Upstream,
-    // Last, so that the others are over before the next test's turn.
-    _scene: Scene,
-}
-
-fn stage(scene: Scene, policy: &Value) -> Stage {
-    let upstream = Upstream::start();
-    let control_plane = ControlPlane::start(&scene);
-    control_plane.apply(policy);
-    let one = control_plane.edge(&scene, "one", upstream.port());
-    let two = control_plane.edge(&scene, "two", upstream.port());
-    Stage { control_plane, one, two, upstream, _scene: scene }
-}
-
-impl Stage {
-    fn edges(&self) -> [&Envoy; 2] {
-        [&self.one, &self.two]
+/// Waits until every edge answers this status, and says how long that took.
+#[track_caller]
+fn felt(stage: &Stage, since: Instant, path: &str, token: &str, status: u16) -> Duration {
+    for edge in stage.edges() {
+        wait::until_equal(&format!("{path} gets {status}"), wait::SOON, &status, || {
+            edge.client().get(path, token).status
+        });
     }
-
-    /// Waits until every edge answers this status, and says how long that took.
-    #[track_caller]
-    fn felt(&self, since: Instant, path: &str, token: &str, status: u16) -> Duration {
-        for edge in self.edges() {
-            wait::until_equal(&format!("{path} gets {status}"), wait::SOON, &status, || {
-                edge.client().get(path, token).status
-            });
-        }
-        since.elapsed()
-    }
+    since.elapsed()
 }
 
 fn free_and_pro() -> Value {
     policy::tiers(json!({
         "free": {"limits": [policy::quota(4)]},
-        "pro": {"limits": [policy::quota(1_000)], "features": ["export"]},
+        "pro": {"limits": [policy::quota(100_000)], "features": ["export"]},
     }))
 }
 
 #[test]
 fn an_upgrade_unblocks_at_every_edge_within_a_second_and_keeps_what_was_used() {
-    let stage = stage(Scene::alone(), &free_and_pro());
+    let stage = Stage::start(Scene::alone(), &free_and_pro());
     let token = token::of("alice");
     for call in 0..4 {
-        stage.edges()[call % 2].client().get("/a", &token).expect(200);
+        let edge = stage.edges()[call % 2];
+        // Units that the other edge holds and does not use come within moments.
+        wait::until_equal("a unit is used", wait::SOON, &200, || edge.client().get("/a", &token).status);
     }
     for edge in stage.edges() {
         edge.client().get("/a", &token).expect_problem(429, "quota-exceeded");
     }
-    let start = Instant::now();
-    stage.control_plane.subscribe("user:alice", "pro");
-    let took = stage.felt(start, "/a", &token, 200);
-    assert!(took < FELT_WITHIN, "the upgrade took {took:?}");
+    let subscribe = |tier: &str, status: u16| {
+        let start = Instant::now();
+        stage.control_plane.subscribe("user:alice", tier);
+        felt(&stage, start, "/a", &token, status)
+    };
+    wait::mostly_within("the upgrade is felt", FELT_WITHIN, || {
+        subscribe("free", 429);
+        subscribe("pro", 200)
+    });
     // In the middle of a window: what was used stays used.
     let used = stage.upstream.count();
     stage.control_plane.wait_until_used("user:alice", used);
@@ -82,48 +65,46 @@ fn an_upgrade_unblocks_at_every_edge_within_a_second_and_keeps_what_was_used() {
 
 #[test]
 fn a_downgrade_is_felt_at_every_edge_and_what_was_used_stays_used() {
-    let stage = stage(Scene::alone(), &free_and_pro());
+    let stage = Stage::start(Scene::alone(), &free_and_pro());
     let token = token::of("alice");
     stage.control_plane.subscribe("user:alice", "pro");
     for call in 0..20 {
         stage.edges()[call % 2].client().get("/a", &token).expect(200);
     }
-    let start = Instant::now();
-    stage.control_plane.subscribe("user:alice", "free");
-    let took = stage.felt(start, "/a", &token, 429);
-    assert!(took < FELT_WITHIN, "the downgrade took {took:?}");
-    let start = Instant::now();
-    stage.control_plane.subscribe("user:alice", "pro");
-    let took = stage.felt(start, "/a", &token, 200);
-    assert!(took < FELT_WITHIN, "the upgrade took {took:?}");
+    wait::mostly_within("the downgrade is felt", FELT_WITHIN, || {
+        let start = Instant::now();
+        stage.control_plane.subscribe("user:alice", "free");
+        let took = felt(&stage, start, "/a", &token, 429);
+        stage.control_plane.subscribe("user:alice", "pro");
+        felt(&stage, start, "/a", &token, 200);
+        took
+    });
 }
 
 #[test]
 fn a_subscription_ends_at_its_moment_without_a_push() {
-    let stage = stage(Scene::alone(), &free_and_pro());
+    let stage = Stage::start(Scene::alone(), &free_and_pro());
     let token = token::of("alice");
-    let end_s = now_s() + 4;
-    let subscription = json!({"tier": "pro", "expires_at_ms": end_s * 1_000});
+    let end_ms = now_ms() + 4_000;
+    let subscription = json!({"tier": "pro", "expires_at_ms": end_ms});
     let answer = stage.control_plane.ask("PUT", "/v1/subscriptions/user:alice", Some(&subscription));
     assert!(matches!(answer.status, 200 | 201), "{}", answer.text());
     for call in 0..10 {
         stage.edges()[call % 2].client().get("/a", &token).expect(200);
     }
     // Denials come with the moment, at an edge that nobody tells.
-    stage.felt(Instant::now(), "/a", &token, 429);
-    let late_s = now_s() - end_s;
-    assert!((0..=2).contains(&late_s), "it ended {late_s} s after its moment");
+    moment::assert_ends_at(&stage.edges(), "/a", &token, end_ms);
+    felt(&stage, Instant::now(), "/a", &token, 429);
 }
 
 #[test]
 fn a_new_policy_takes_effect_under_load_without_a_dropped_request() {
-    const ROUNDS: u64 = 6;
     let with_cost = |cost: u64| {
         let mut policy = policy::free(json!([policy::quota(10_000_000)]));
         policy["tiers"]["free"]["limits"][0]["quota"] = json!(10_000_000 + cost);
         policy
     };
-    let stage = stage(Scene::alone(), &with_cost(0));
+    let stage = Stage::start(Scene::alone(), &with_cost(0));
     let begun = Instant::now();
     let (stop, answers) = (AtomicBool::new(false), Mutex::new(Vec::new()));
     let tokens: Vec<String> = (0..4).map(|user| token::of(&format!("user-{user}"))).collect();
@@ -143,27 +124,30 @@ fn a_new_policy_takes_effect_under_load_without_a_dropped_request() {
             let answer = edge.client().get("/a", &tokens[0]);
             answer.header("ratelimit-policy").unwrap_or_default()
         };
-        for round in 1..=ROUNDS {
+        let mut round = 0;
+        wait::mostly_within("a policy is in force", FELT_WITHIN, || {
+            round += 1;
             stage.control_plane.apply(&with_cost(round));
             let start = Instant::now();
             for edge in stage.edges() {
                 let expected = format!("\"calls\";q={}", 10_000_000 + round);
                 wait::until_equal("the new policy is in force", wait::SOON, &expected, || ask(edge));
             }
-            let took = start.elapsed();
-            assert!(took < FELT_WITHIN * 2, "a policy took {took:?}");
-        }
+            start.elapsed()
+        });
+        wait::until("there was load", wait::SOON, || {
+            (answers.lock().expect("no caller panics").len() > 200).then_some(())
+        });
         stop.store(true, Ordering::Relaxed);
     });
     let answers = answers.into_inner().expect("no caller panicked");
     let bad: Vec<&u16> = answers.iter().filter(|status| **status != 200).collect();
     assert!(bad.is_empty(), "of {} requests these were not answered 200: {bad:?}", answers.len());
-    assert!(answers.len() > 200, "there was load: {}", answers.len());
 }
 
 #[test]
 fn a_bad_policy_is_refused_with_its_reason_and_the_old_one_stays() {
-    let stage = stage(Scene::new(), &free_and_pro());
+    let stage = Stage::start(Scene::new(), &free_and_pro());
     let token = token::of("alice");
     let mut unknown_meter = free_and_pro();
     unknown_meter["default_route"]["charges"] = json!({"nothing": 1});
@@ -196,10 +180,10 @@ fn tokens_of_a_key_that_the_issuer_has_just_begun_to_use_are_accepted() {
     let mut policy = policy::free(json!([]));
     let url = format!("http://127.0.0.1:{}/jwks", issuer.port());
     policy["issuers"] = json!([{"issuer": ISSUER, "audiences": ["api"], "keys": {"url": url}}]);
-    let stage = stage(Scene::alone(), &policy);
+    let stage = Stage::start(Scene::alone(), &policy);
     let (old, new) =
         (Token::of("alice").key(Key::Es256).sign(), Token::of("bob").key(Key::Es256Other).sign());
-    stage.felt(Instant::now(), "/a", &old, 200);
+    felt(&stage, Instant::now(), "/a", &old, 200);
     stage.one.client().get("/a", &new).expect_problem(401, "token-unknown-key");
 
     *keys.lock().expect("nobody panics with it") = policy::jwks(&[Key::Es256, Key::Es256Other]);

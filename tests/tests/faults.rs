@@ -156,8 +156,11 @@ fn a_killed_envoy_leaves_limits_intact_and_loses_at_most_what_it_had_not_reporte
         assert!(upstream.count() <= 60, "the limit was exceeded");
     });
     let admitted = upstream.count();
-    let used = usize::try_from(control_plane.used("user:alice")).expect("it is small");
-    assert!((admitted - unreported..=admitted).contains(&used), "{used} billed of {admitted} admitted");
+    let used = || usize::try_from(control_plane.used("user:alice")).expect("it is small");
+    wait::until("what was reported is billed", SOON, || (used() >= admitted - unreported).then_some(()));
+    wait::throughout(Duration::from_secs(1), || {
+        assert!(used() <= admitted, "{} billed of {admitted} admitted", used());
+    });
 
     // It comes back as another session, and shares what is left.
     let one = control_plane.edge(&scene, "one-again", upstream.port());
@@ -183,14 +186,16 @@ fn an_edge_that_was_cut_off_beyond_its_lease_stops_and_settles_when_it_is_back()
     let token = token::of("alice");
     assert_eq!(use_up(&mut one.client(), &token, 20), 20);
     relay.cut();
-    // On its own it goes on with what it holds, but not for longer than its lease.
+    // On its own it goes on with what it holds, but not for longer than its lease, which it had before it was alone.
     let alone = Instant::now();
     let mut client = one.client();
     wait::until_equal("the lease runs out", SOON, &503, || {
         std::thread::sleep(Duration::from_millis(200));
-        client.get("/a", &token).status
+        let sent = alone.elapsed();
+        let status = client.get("/a", &token).status;
+        assert!(status != 200 || sent < Duration::from_millis(3_100), "admitted after {sent:?}");
+        status
     });
-    assert!(alone.elapsed() < Duration::from_millis(5_500), "after {:?}", alone.elapsed());
     // Its units are forfeited; all the others can be used elsewhere.
     let mut client = two.client();
     wait::until_equal("the other edge may go on", RECOVERY, &200, || client.get("/a", &token).status);
@@ -218,7 +223,8 @@ fn a_control_plane_that_hangs_delays_callers_for_a_bounded_time_only() {
     });
     let took = start.elapsed();
     assert_eq!(statuses, [503; 6]);
-    assert!(took < Duration::from_secs(4), "callers waited {took:?}");
+    // Some two seconds; without a bound it would be as long as it hangs.
+    assert!(took < Duration::from_secs(10), "callers waited {took:?}");
     // One who hangs up while he waits leaves nothing behind that later wakes.
     let mut gone = envoy.client();
     gone.request("GET", "/a").token(&token).open().expect("it is sent");
@@ -294,7 +300,8 @@ fn a_control_plane_asked_to_stop_ends_in_time_with_edges_that_wait_for_changes()
     let start = Instant::now();
     control_plane.process().signal("TERM");
     assert!(control_plane.process().wait(), "it ends with success");
-    assert!(start.elapsed() < Duration::from_secs(5), "it took {:?}", start.elapsed());
+    // Those who do not end by themselves are cut off after ten seconds.
+    assert!(start.elapsed() < Duration::from_secs(8), "it took {:?}", start.elapsed());
 }
 
 /// A database of its own on the PostgreSQL of the tests; says loudly when there is none.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tollgate_tests::control_plane::ControlPlane;
 use tollgate_tests::envoy::Options;
+use tollgate_tests::moment::{self, Admitted};
 use tollgate_tests::policy;
 use tollgate_tests::relay::Relay;
 use tollgate_tests::scene::Scene;
@@ -15,22 +16,21 @@ use tollgate_tests::token::{self, now_s};
 use tollgate_tests::upstream::Upstream;
 use tollgate_tests::wait::{self, SOON};
 
-/// A call reaches the application a little after it was admitted, so calls may arrive closer together than they were
-/// admitted by the time that one of them took more on its way.
-const ON_ITS_WAY: Duration = Duration::from_millis(50);
+/// An edge's clock counts whole milliseconds.
+const GRAIN: Duration = Duration::from_millis(10);
 
-/// Calls of 8 callers at two edges for `time`, with a pause after a refusal; answers all statuses.
-fn call_for(stage: &Stage, time: Duration, token: &str) -> Vec<u16> {
-    let end = Instant::now() + time;
+/// Calls of 8 callers at two edges for as long as `goes_on`, with a pause after a refusal; answers what was admitted.
+fn call_while(stage: &Stage, token: &str, goes_on: impl Fn() -> bool + Sync) -> Vec<Admitted> {
     let calls = stage.in_parallel(8, |_, client| {
-        let mut statuses = Vec::new();
-        while Instant::now() < end {
-            statuses.push(client.get("/a", token).status);
-            if statuses.last() == Some(&429) {
-                std::thread::sleep(Duration::from_millis(20));
+        let mut admitted = Vec::new();
+        while goes_on() {
+            match Admitted::call(client, "/a", token) {
+                (200, call) => admitted.extend(call),
+                (429, _) => std::thread::sleep(Duration::from_millis(20)),
+                (status, _) => panic!("{status}"),
             }
         }
-        statuses
+        admitted
     });
     calls.concat()
 }
@@ -44,31 +44,29 @@ fn a_token_bucket_admits_its_burst_and_its_rate_and_fills_again_in_a_pause() {
     let mut stage = Stage::start(Scene::alone(), &policy::free(json!([bucket])));
     let token = token::of("alice");
 
-    let statuses = call_for(&stage, TIME, &token);
-    let first = stage.upstream.count();
-    assert_eq!(count(&statuses, 200), first);
-    assert_eq!(count(&statuses, 429), statuses.len() - first, "{statuses:?}");
+    let end = Instant::now() + TIME;
+    let mut calls = call_while(&stage, &token, || Instant::now() < end);
+    assert_eq!(calls.len(), stage.upstream.count());
     // It refills: its burst and half of what its rate brings in the time, at least.
-    assert!(first >= BURST + 25, "only {first} calls in {TIME:?}");
-    // When nobody calls for as long as an empty bucket takes to fill, the burst is there again.
-    wait::throughout(Duration::from_millis(2_500), || assert_eq!(stage.upstream.count(), first));
-    let again = Instant::now();
-    let statuses = call_for(&stage, Duration::from_secs(1), &token);
-    let burst = count(&statuses, 200);
-    assert!(burst >= BURST, "only {burst} calls in the first second after a pause");
-    assert!(again.elapsed() < Duration::from_millis(1_500), "the machine is too slow to tell");
+    assert!(calls.len() >= BURST + 25, "only {} calls in {TIME:?}", calls.len());
+    // When nobody calls for as long as an empty bucket takes to fill, the burst is there again: so many calls come sooner
+    // than the rate brings them.
+    let filled = Duration::from_secs_f64(BURST as f64 / PER_S);
+    wait::mostly_within("a burst after a pause", filled - Duration::from_millis(500), || {
+        let before = stage.upstream.count();
+        wait::throughout(filled + Duration::from_millis(500), || assert_eq!(stage.upstream.count(), before));
+        let start = Instant::now();
+        let is_due = || start.elapsed() < SOON;
+        calls.extend(call_while(&stage, &token, || stage.upstream.count() < before + BURST && is_due()));
+        start.elapsed()
+    });
 
     // And in no interval anywhere is it more than the burst and what its rate brings in that time.
-    let mut arrivals: Vec<Instant> = stage.upstream.seen().into_iter().map(|seen| seen.at).collect();
-    arrivals.sort();
-    for (from, start) in arrivals.iter().enumerate() {
-        for (to, end) in arrivals.iter().enumerate().skip(from) {
-            let time = *end - *start + ON_ITS_WAY;
-            let most = BURST as f64 + PER_S * time.as_secs_f64();
-            assert!((to - from + 1) as f64 <= most, "{} calls in {time:?}", to - from + 1);
-        }
+    for (time, calls) in moment::within_any_time(&calls) {
+        let most = BURST as f64 + PER_S * (time + GRAIN).as_secs_f64();
+        assert!(calls as f64 <= most, "{calls} calls in {time:?}");
     }
-    stage.control_plane.wait_until_used("user:alice", arrivals.len());
+    stage.control_plane.wait_until_used("user:alice", calls.len());
     stage.assert_no_trap();
 }
 
@@ -92,7 +90,8 @@ fn a_soft_quota_goes_on_beyond_its_maximum_without_waiting_and_bills_the_overage
     });
     stage.control_plane.process().signal("CONT");
     let slowest = slowest.into_iter().max().unwrap_or_default();
-    assert!(slowest < Duration::from_secs(1), "a call took {slowest:?}");
+    // Who waits for the control plane waits for as long as a call to it may take.
+    assert!(slowest < Duration::from_millis(1_400), "a call took {slowest:?}");
 
     stage.control_plane.wait_until_standing("user:alice", "calls", 42);
     // The application learns which calls are extra, as soon as an edge knows for certain.

@@ -5,15 +5,12 @@ use serde_json::{Value, json};
 use tollgate_tests::client::Client;
 use tollgate_tests::control_plane::ControlPlane;
 use tollgate_tests::envoy::Envoy;
+use tollgate_tests::moment::CLOCK_MS;
 use tollgate_tests::policy;
 use tollgate_tests::scene::Scene;
 use tollgate_tests::token::{self, now_ms};
 use tollgate_tests::upstream::Upstream;
 use tollgate_tests::wait::{self, SOON};
-
-/// An edge's clock is the monotonic one with a difference to the wall's, read now and then between two instructions: so much
-/// it may be off by, ms, where other programs run between them.
-const CLOCK_MS: i64 = 5;
 
 struct Stage {
     control_plane: ControlPlane,
@@ -52,7 +49,7 @@ impl Stage {
         self.control_plane.ask("POST", &path, Some(action)).expect(200).json()
     }
 
-    /// Stops the control plane, calls both edges over and over until some time after `end_ms`, and checks that the feature
+    /// Stops the control plane, calls both edges over and over until some calls after `end_ms`, and checks that the feature
     /// was there up to that moment and not from it on.
     #[track_caller]
     fn check_ends_at(&mut self, token: &str, end_ms: i64) {
@@ -64,7 +61,7 @@ impl Stage {
         assert!(now_ms() < end_ms, "this machine is too slow for the test");
         let mut clients: Vec<Client> = self.edges.iter().map(Envoy::client).collect();
         let (mut before, mut after) = ([0_u32; 2], [0_u32; 2]);
-        while now_ms() < end_ms + 500 {
+        while after.iter().any(|count| *count < 10) {
             for (edge, client) in clients.iter_mut().enumerate() {
                 let sent_ms = now_ms();
                 let answer = client.get("/export", token);
@@ -80,7 +77,7 @@ impl Stage {
                 }
             }
         }
-        assert!(before.iter().chain(&after).all(|count| *count > 10), "{before:?} {after:?}");
+        assert!(before.iter().all(|count| *count > 0), "this machine is too slow for the test");
         self.control_plane.process().signal("CONT");
     }
 }

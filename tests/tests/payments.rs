@@ -6,6 +6,7 @@ use hmac::{Hmac, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use tollgate_tests::client::Client;
+use tollgate_tests::moment;
 use tollgate_tests::policy;
 use tollgate_tests::scene::Scene;
 use tollgate_tests::stage::Stage;
@@ -31,7 +32,7 @@ fn stage() -> Stage {
     let settings = scene.write("payments.yaml", SETTINGS);
     let policy = policy::tiers(json!({
         "free": {"limits": [policy::quota(2)]},
-        "pro": {"limits": [policy::quota(1_000)]},
+        "pro": {"limits": [policy::quota(100_000)]},
     }));
     let path = settings.to_str().expect("a path of text").to_owned();
     Stage::start_with(scene, &[("TOLLGATE_PAYMENTS", &path)], &policy)
@@ -42,6 +43,14 @@ impl Hooks for Stage {
         let mut client = Client::new(self.control_plane.port());
         let request = client.request("POST", &format!("/webhooks/{provider}")).header(header, signature);
         request.header("content-type", "application/json").body(body).send().expect(200);
+    }
+
+    fn use_up(&self, token: &str) {
+        for edge in self.edges() {
+            // Units that the other edge holds and does not use come within moments.
+            wait::until_equal("a unit is used", SOON, &200, || edge.client().get("/a", token).status);
+        }
+        self.felt(token, 429);
     }
 
     fn felt(&self, token: &str, status: u16) {
@@ -55,6 +64,8 @@ impl Hooks for Stage {
 trait Hooks {
     /// Sends a webhook.
     fn hook(&self, provider: &str, header: &str, signature: &str, body: &str);
+    /// Uses the two units of `free`, one at each edge.
+    fn use_up(&self, token: &str);
     /// Waits until both edges answer this status.
     fn felt(&self, token: &str, status: u16);
 }
@@ -77,16 +88,14 @@ fn rfc3339(at_s: i64) -> String {
 #[test]
 fn a_signed_event_of_stripe_upgrades_a_caller_at_both_edges_within_a_second() {
     let mut stage = stage();
-    let alice = token::of("alice");
-    stage.clients().iter_mut().for_each(|client| drop(client.get("/a", &alice).expect(200)));
-    stage.felt(&alice, 429);
     let now_s = now_s();
-    let event = |id: &str, kind: &str, at_s: i64, status: &str| {
+    let event = |id: &str, user: &str, kind: &str, at_s: i64, status: &str| {
         json!({
-            "id": id, "object": "event", "created": at_s, "livemode": false, "type": kind,
+            "id": format!("evt_{user}_{id}"), "object": "event", "created": at_s, "livemode": false, "type": kind,
             "data": {"object": {
-                "id": "sub_1", "object": "subscription", "customer": "cus_1", "status": status,
-                "billing_cycle_anchor": at_s, "metadata": {"tollgate_subject": "user:alice"},
+                "id": format!("sub_{user}"), "object": "subscription", "customer": format!("cus_{user}"),
+                "status": status, "billing_cycle_anchor": at_s,
+                "metadata": {"tollgate_subject": format!("user:{user}")},
                 "items": {"data": [{"current_period_end": at_s + 2_592_000, "price": {"id": "price_pro"}}]},
             }},
         })
@@ -96,24 +105,30 @@ fn a_signed_event_of_stripe_upgrades_a_caller_at_both_edges_within_a_second() {
         let signature = format!("t={time},v1={}", mac("whsec_of_the_tests", &[&time, ".", &body]));
         stage.hook("stripe", "stripe-signature", &signature, &body);
     };
-    let start = Instant::now();
-    send(&event("evt_1", "customer.subscription.created", now_s, "active"));
-    stage.felt(&alice, 200);
-    let took = start.elapsed();
-    assert!(took < FELT_WITHIN, "the payment took {took:?}");
-    let start = Instant::now();
-    send(&event("evt_2", "customer.subscription.deleted", now_s + 1, "canceled"));
-    stage.felt(&alice, 429);
-    let took = start.elapsed();
-    assert!(took < FELT_WITHIN, "the end took {took:?}");
+    let mut users = 0;
+    // The slower one of the payment and the end counts.
+    wait::mostly_within("the payment and the end", FELT_WITHIN, || {
+        users += 1;
+        let user = format!("user-{users}");
+        let token = token::of(&user);
+        stage.use_up(&token);
+        let start = Instant::now();
+        send(&event("1", &user, "customer.subscription.created", now_s, "active"));
+        stage.felt(&token, 200);
+        let paid = start.elapsed();
+        let start = Instant::now();
+        send(&event("2", &user, "customer.subscription.deleted", now_s + 1, "canceled"));
+        stage.felt(&token, 429);
+        paid.max(start.elapsed())
+    });
     // An event of before, heard afterwards, brings nothing back.
-    send(&event("evt_0", "customer.subscription.updated", now_s, "active"));
+    send(&event("0", "user-1", "customer.subscription.updated", now_s, "active"));
     let worked_off = || {
         let page = stage.control_plane.ask("GET", "/v1/webhooks?state=done", None).expect(200).json();
         page["items"].as_array().map_or(0, Vec::len)
     };
-    wait::until_equal("all is worked off", SOON, &3, worked_off);
-    stage.felt(&alice, 429);
+    wait::until_equal("all is worked off", SOON, &(2 * users + 1), worked_off);
+    stage.felt(&token::of("user-1"), 429);
     stage.assert_no_trap();
 }
 
@@ -121,8 +136,7 @@ fn a_signed_event_of_stripe_upgrades_a_caller_at_both_edges_within_a_second() {
 fn a_cancelled_subscription_of_lemonsqueezy_holds_until_its_end() {
     let mut stage = stage();
     let alice = token::of("alice");
-    stage.clients().iter_mut().for_each(|client| drop(client.get("/a", &alice).expect(200)));
-    stage.felt(&alice, 429);
+    stage.use_up(&alice);
     let now_s = now_s();
     let end_s = now_s + 5;
     let body = json!({
@@ -137,8 +151,7 @@ fn a_cancelled_subscription_of_lemonsqueezy_holds_until_its_end() {
     stage.hook("lemonsqueezy", "x-signature", &mac("secret-of-the-tests", &[&body]), &body);
     stage.felt(&alice, 200);
     // Nobody tells the end.
+    moment::assert_ends_at(&stage.edges(), "/a", &alice, end_s * 1_000);
     stage.felt(&alice, 429);
-    let late_s = token::now_s() - end_s;
-    assert!((0..=2).contains(&late_s), "it ended {late_s} s after its moment");
     stage.assert_no_trap();
 }

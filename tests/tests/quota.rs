@@ -31,7 +31,7 @@ fn call(edges: &[&Envoy], callers: usize, calls: usize, path: &str, token: &str)
 #[track_caller]
 fn use_all(edges: &[&Envoy], callers: usize, path: &str, token: &str, units: usize) -> Vec<u16> {
     let mut all = call(edges, callers, 25, path, token);
-    wait::until_equal("every unit can be used", Duration::from_secs(5), &units, || {
+    wait::until_equal("every unit can be used", wait::SOON, &units, || {
         if count(&all, 200) < units {
             all.extend(call(edges, callers, 1, path, token));
         }
@@ -119,21 +119,29 @@ fn units_idle_at_one_edge_can_be_used_at_another_within_about_a_second() {
     let control_plane = ControlPlane::start(&scene);
     control_plane.apply(&policy::free(json!([policy::quota(40)])));
     let one = control_plane.edge(&scene, "one", upstream.port());
-    let token = token::of("alice");
-    // Busy for a while, so that this edge is granted much more than it uses.
-    for _ in 0..20 {
-        one.client().get("/a", &token).expect(200);
-    }
     let two = control_plane.edge(&scene, "two", upstream.port());
     let mut client = two.client();
-    // Some may be refused, while the first edge is still thought busy; but none of its units is out of reach for long.
-    wait::until_equal("all units are used", Duration::from_millis(3_500), &40, || {
-        client.get("/a", &token);
-        upstream.count()
+    let mut users = 0;
+    wait::mostly_within("the other's units are used", Duration::from_millis(3_500), || {
+        users += 1;
+        let (user, before) = (format!("user-{users}"), upstream.count());
+        let token = token::of(&user);
+        // Busy for a while, so that this edge is granted much more than it uses.
+        for _ in 0..20 {
+            one.client().get("/a", &token).expect(200);
+        }
+        let start = Instant::now();
+        // Some may be refused, while the first edge is still thought busy; but none of its units is out of reach for long.
+        wait::until_equal("all units are used", wait::SOON, &40, || {
+            client.get("/a", &token);
+            upstream.count() - before
+        });
+        let took = start.elapsed();
+        client.get("/a", &token).expect_problem(429, "quota-exceeded");
+        one.client().get("/a", &token).expect_problem(429, "quota-exceeded");
+        control_plane.wait_until_used(&format!("user:{user}"), 40);
+        took
     });
-    client.get("/a", &token).expect_problem(429, "quota-exceeded");
-    one.client().get("/a", &token).expect_problem(429, "quota-exceeded");
-    control_plane.wait_until_used("user:alice", 40);
 }
 
 #[test]
@@ -181,7 +189,16 @@ fn many_subjects_each_have_a_quota_of_their_own() {
             let edges = [&one, &two];
             scope.spawn(move || {
                 let mut clients = edges.map(Envoy::client);
-                let of = |token: &String| (0..5).map(|i| clients[i % 2].get("/a", token).status).collect();
+                let of = |token: &String| {
+                    let mut statuses = Vec::new();
+                    // Units that the other edge holds and does not use come within moments.
+                    wait::until("all units are used", wait::SOON, || {
+                        statuses.extend(clients.iter_mut().map(|client| client.get("/a", token).status));
+                        (count(&statuses, 200) >= 3).then_some(())
+                    });
+                    statuses.extend(clients.iter_mut().map(|client| client.get("/a", token).status));
+                    statuses
+                };
                 tokens.iter().map(of).collect::<Vec<Vec<u16>>>()
             })
         });

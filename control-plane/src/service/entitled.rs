@@ -66,7 +66,7 @@ impl<'a> Entitled<'a> {
             return Terms { grants: self.grants.to_vec(), ..Terms::default() };
         };
         let (subscription, claim) = (self.subscription, self.tier_claim);
-        Terms::with_grants(&policy.compiled, subscription, claim, self.scope, self.grants, now_ms)
+        Terms::of(&policy.compiled, subscription, claim, self.scope, self.grants, now_ms)
     }
 
     /// The grants as edges are told of them: with them a limit has the maximum of its window of now.

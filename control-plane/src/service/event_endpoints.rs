@@ -7,6 +7,7 @@ use super::deliveries::signature::Secret;
 use super::happenings::{self, EventType, Happening};
 use super::tokens::random_hex;
 use super::{ControlPlane, Invalid, NotFound, ServiceError};
+use crate::calendar::HOUR_MS;
 use crate::store::audit::Author;
 use crate::store::event_deliveries::DeliveryRow;
 use crate::store::event_endpoints::{EndpointRow, StoredSecret};
@@ -141,7 +142,7 @@ impl ControlPlane {
             return Err(invalid(format!("Let secrets overlap for at most {OVERLAP_HOURS_MAX} hours.")));
         }
         let secret = &new_secret(secret)?;
-        let until_ms = author.now_ms.saturating_add(i64::from(overlap_hours) * 3_600_000);
+        let until_ms = author.now_ms.saturating_add(i64::from(overlap_hours) * HOUR_MS);
         let row = self
             .database
             .transact("rotate event secret", |tx| {

@@ -7,6 +7,7 @@ use tollgate_policy::subscription::Grant;
 
 use super::subscriptions::{check_subject, lock, tell};
 use super::{ControlPlane, InForce, Invalid, NotFound, ServiceError};
+use crate::calendar::DAY_MS;
 use crate::store::audit::Author;
 use crate::store::subjects::SubjectRow;
 use crate::store::{Tx, audit, subjects};
@@ -18,7 +19,7 @@ pub const GRANTS_MAX: usize = 64;
 pub const GRANT_ID_BYTES_MAX: usize = 128;
 
 /// How long a grant that has expired is kept, ms: as long as a window in which it was used may last.
-const KEPT_MS: i64 = 400 * 24 * 3_600_000;
+const KEPT_MS: i64 = 400 * DAY_MS;
 
 impl ControlPlane {
     /// Gives a subject extra units. Given again under the same id it is given once; answers whether it is new.

@@ -5,7 +5,6 @@ use tollgate_policy::document::{PolicyDocument, Tier};
 use tollgate_policy::subscription::{ScheduledChange, Subscription, SubscriptionState};
 
 use self::pausing::{pause, resume};
-use super::subscriptions::write_in;
 use super::{ControlPlane, InForce, Invalid, NotFound, ServiceError};
 use crate::calendar::DAY_MS;
 use crate::store::audit::Author;
@@ -126,20 +125,10 @@ impl ControlPlane {
         subject: &str,
         action: &Action,
     ) -> Result<ListedSubscription, ServiceError> {
-        let in_force = &self.newest().await?;
-        let done = self
-            .database
-            .transact("act on subscription", |tx| {
-                Box::pin(async move {
-                    let make = |before: Option<&Subscription>| {
-                        action.apply(before, document_in(in_force)?, author.now_ms)
-                    };
-                    write_in(tx, in_force, author, subject, action.name(), make).await
-                })
-            })
-            .await?;
-        self.hub.poke();
-        Ok(done)
+        let make = |in_force: &InForce, before: Option<&Subscription>| {
+            action.apply(before, document_in(in_force)?, author.now_ms)
+        };
+        self.write_subscription(author, subject, action.name(), make).await
     }
 
     /// Schedules a change by its moment; others stay.
@@ -158,7 +147,7 @@ impl ControlPlane {
                 "Name the tier, the state or both from then on.",
             ));
         }
-        let make = |before: Option<&Subscription>| {
+        let make = |_: &InForce, before: Option<&Subscription>| {
             let mut after = before.cloned().ok_or(ServiceError::NotFound(NotFound::Subscription))?;
             if !after.changes.contains(change) {
                 after.changes.push(change.clone());
@@ -174,7 +163,7 @@ impl ControlPlane {
         author: &Author,
         subject: &str,
     ) -> Result<ListedSubscription, ServiceError> {
-        let make = |before: Option<&Subscription>| {
+        let make = |_: &InForce, before: Option<&Subscription>| {
             let before = before.cloned().ok_or(ServiceError::NotFound(NotFound::Subscription))?;
             Ok(Subscription { changes: Vec::new(), ..before })
         };

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use tollgate_policy::compile::CompiledLimit;
-use tollgate_policy::document::{Maximum, UNITS_MAX};
-use tollgate_policy::lease::Standing;
+use tollgate_policy::document::{Maximum, Scope, UNITS_MAX};
+use tollgate_policy::lease::{Standing, Terms};
 use tollgate_policy::subscription::{ScheduledChange, Subscription, SubscriptionState};
 use tollgate_policy::window::{CALENDAR_END_MS, CALENDAR_START_MS};
 
@@ -14,6 +14,7 @@ use super::entitled::Entitled;
 use super::happenings::{self, Happening};
 use super::members::organization_of;
 use super::sync::is_subject;
+use super::thresholds::Passage;
 use super::{ControlPlane, InForce, Invalid, NotFound, ServiceError};
 use crate::store::audit::Author;
 use crate::store::changes::ChangeKind;
@@ -92,7 +93,7 @@ impl ControlPlane {
         subject: &str,
         wish: &Wish,
     ) -> Result<ListedSubscription, ServiceError> {
-        let make = |before: Option<&Subscription>| {
+        let make = |_: &InForce, before: Option<&Subscription>| {
             let tier = wish.tier.clone().unwrap_or_default();
             Ok(Subscription {
                 tier,
@@ -118,7 +119,7 @@ impl ControlPlane {
         subject: &str,
         wish: &Wish,
     ) -> Result<ListedSubscription, ServiceError> {
-        let make = |before: Option<&Subscription>| {
+        let make = |_: &InForce, before: Option<&Subscription>| {
             let before = before.ok_or(ServiceError::NotFound(NotFound::Subscription))?;
             Ok(Subscription {
                 tier: wish.tier.clone().unwrap_or_else(|| before.tier.clone()),
@@ -143,9 +144,10 @@ impl ControlPlane {
         author: &Author,
         subject: &str,
         action: &str,
-        make: impl Fn(Option<&Subscription>) -> Result<Subscription, ServiceError> + Send + Sync,
+        make: impl Fn(&InForce, Option<&Subscription>) -> Result<Subscription, ServiceError> + Send + Sync,
     ) -> Result<ListedSubscription, ServiceError> {
-        let (in_force, make) = (&self.newest().await?, &make);
+        let in_force = &self.newest().await?;
+        let make = &|before: Option<&Subscription>| make(in_force, before);
         let written = self
             .database
             .transact("write subscription", |tx| {
@@ -418,6 +420,15 @@ impl Write<'_> {
             happened.push(Happening::SubscriptionExpired { subject, tier, at_ms });
         }
         happened.extend(after.and_then(|bought| trial_ending(self.subject, bought, now_ms)));
+        let terms = |subscription, moment_ms| {
+            let (claim, grants) = (row.tier_claim.as_deref(), &row.grants);
+            let policy = &in_force.policy.as_ref()?.compiled;
+            Some(Terms::of(policy, subscription, claim, Scope::Subject, grants, moment_ms))
+        };
+        if let (Some(held), Some(terms)) = (terms(before, at_ms.saturating_sub(1)), terms(after, now_ms)) {
+            let (subject, book, terms) = (self.subject, &row.book, &terms);
+            Passage { subject, before: book, after: book, terms, now_ms }.fallen(&held, &mut happened);
+        }
         happened
     }
 }

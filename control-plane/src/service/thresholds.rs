@@ -1,5 +1,6 @@
 //! What a sync makes known of limits: that 80, 95 or 100 percent are used up, or that nothing was left. Seen by what was used
-//! before and after, so that nothing is kept for it and a sync in which no such line is crossed costs a comparison.
+//! before and after, so that nothing is kept for it and a sync in which no such line is crossed costs a comparison. A
+//! subscription that changes may cross it too, where its maximums fall.
 
 use tollgate_policy::lease::{Book, CAPACITY_WINDOW, Term, TermKind, Terms};
 use tollgate_policy::limit::UNLIMITED;
@@ -10,7 +11,7 @@ use super::happenings::{Happening, LimitState};
 /// Percent of a maximum that are told when they are reached.
 pub(super) const THRESHOLDS: [u8; 3] = [80, 95, 100];
 
-/// A subject's book before and after a sync.
+/// A subject's book before and after a sync, or a change of its subscription.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Passage<'a> {
     pub subject: &'a str,
@@ -34,15 +35,24 @@ impl Passage<'_> {
                     continue;
                 }
                 let limit = self.state(term, (window, end_ms), used);
-                let before = self.before.used(&term.limit, window);
-                let crossed = |percent: &u8| {
-                    let reached = |used| limit.units > 0 && reaches(used, limit.units, *percent);
-                    reached(used) && !reached(before)
-                };
-                told.extend(THRESHOLDS.into_iter().filter(crossed).map(|percent| {
-                    let limit = limit.clone();
-                    Happening::ThresholdReached { subject: self.subject.to_owned(), limit, percent }
-                }));
+                let before = (self.before.used(&term.limit, window), limit.units);
+                tell(self.subject, &limit, Some(before), told);
+            }
+        }
+    }
+
+    /// Adds which thresholds are reached because maximums fell, of what `held` before: what was used stays used. Nothing is
+    /// added of what was used since, which [`Self::thresholds`] tells.
+    pub fn fallen(&self, held: &Terms, told: &mut Vec<Happening>) {
+        for term in self.terms.limits.iter().filter(|term| is_told(term)) {
+            for (window, end_ms) in spans(term) {
+                let used = self.before.used(&term.limit, window);
+                if used == 0 || !reaches(used, term.units, THRESHOLDS[0]) {
+                    continue;
+                }
+                let had = held.term(&term.limit).filter(|had| spans(had).any(|(start, _)| start == window));
+                let before = had.map(|had| (used, self.before.maximum(held, had, window, self.now_ms)));
+                tell(self.subject, &self.state(term, (window, end_ms), used), before, told);
             }
         }
     }
@@ -85,6 +95,19 @@ impl Passage<'_> {
             used,
         }
     }
+}
+
+/// Adds the thresholds that a limit has reached and had not before: `before` is what was used, of which maximum.
+fn tell(subject: &str, limit: &LimitState, before: Option<(u64, u64)>, told: &mut Vec<Happening>) {
+    let reached = |(used, units), percent| units > 0 && reaches(used, units, percent);
+    let crossed = |percent: &u8| {
+        reached((limit.used, limit.units), *percent)
+            && !before.is_some_and(|before| reached(before, *percent))
+    };
+    told.extend(THRESHOLDS.into_iter().filter(crossed).map(|percent| {
+        let (subject, limit) = (subject.to_owned(), limit.clone());
+        Happening::ThresholdReached { subject, limit, percent }
+    }));
 }
 
 /// Whether a limit's units stay used, and are so many.

@@ -72,10 +72,8 @@ pub struct LimitHits {
 
 static TOPS: Statement = Statement::new(
     "SELECT meter, place, subject, used FROM usage_tops
-     WHERE period = $1 AND start_ms = $2 AND meter = $3 ORDER BY place LIMIT $4",
-);
-static TOP_METERS: Statement = Statement::new(
-    "SELECT DISTINCT meter FROM usage_tops WHERE period = $1 AND start_ms = $2 ORDER BY meter",
+     WHERE period = $1 AND start_ms = $2 AND (CAST($3 AS TEXT) IS NULL OR meter = $3) AND place <= $4
+     ORDER BY meter, place",
 );
 static MADE: Statement =
     Statement::new("SELECT made_ms, subjects FROM usage_tops_made WHERE period = $1 AND start_ms = $2");
@@ -131,22 +129,16 @@ static LIMIT_HITS: Statement = Statement::new(
      WHERE hour_ms >= $1 AND hour_ms < $2 AND limit_name <> '' GROUP BY limit_name ORDER BY 2 DESC, 1 LIMIT $3",
 );
 
-/// The `limit` subjects that used most of a meter in a period, as last worked out.
+/// The `limit` subjects that used most of a meter in a period, or of each meter, as last worked out.
 pub async fn tops(
     database: &Database,
     period: &str,
     start_ms: i64,
-    meter: &str,
+    meter: Option<&str>,
     limit: i64,
 ) -> Result<Vec<TopRow>, StoreError> {
     let rows = database.fetch_all(&TOPS, values![period, start_ms, meter, limit]).await?;
     rows.iter().map(read_top).collect()
-}
-
-/// The meters that anything was used of in a period.
-pub async fn top_meters(database: &Database, period: &str, start_ms: i64) -> Result<Vec<String>, StoreError> {
-    let rows = database.fetch_all(&TOP_METERS, values![period, start_ms]).await?;
-    rows.iter().map(|row| row.text(0)).collect()
 }
 
 /// When a period was last worked out.

@@ -2,9 +2,10 @@
 //! the moments of those that a clock wrote which was ahead.
 
 use serde::Serialize;
-use tollgate_policy::subscription::{EffectiveState, Move, Stage, Subscription, moves};
+use tollgate_policy::subscription::{Move, Stage, Subscription, moves};
 
 use super::statement::Statement;
+use super::subjects::state_text;
 use super::value::{Row, from_json, json_rows, to_json, values};
 use super::{Database, StoreError, Tx};
 use crate::calendar::day_of;
@@ -164,10 +165,6 @@ impl MoveRow {
         let ((from_tier, from_state), (to_tier, to_state)) = (parts(&of.from)?, parts(&of.to)?);
         Ok(Self { day_ms: day_of(of.at_ms), from_tier, from_state, to_tier, to_state })
     }
-}
-
-fn state_text(state: EffectiveState) -> Result<String, StoreError> {
-    Ok(to_json("a state", &state)?.trim_matches('"').to_owned())
 }
 
 fn stage(tier: String, state: &str) -> Result<Stage, StoreError> {

@@ -330,6 +330,7 @@ fn read_row(row: &Row) -> Result<(String, SubjectRow), StoreError> {
     Ok((row.text(0)?, read))
 }
 
-fn state_text(state: tollgate_policy::subscription::SubscriptionState) -> Result<String, StoreError> {
+/// A subscription's state, as it is kept or as it is shown, in a column of its own.
+pub(super) fn state_text(state: impl Serialize) -> Result<String, StoreError> {
     Ok(to_json("a subscription's state", &state)?.trim_matches('"').to_owned())
 }

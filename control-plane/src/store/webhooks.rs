@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::statement::Statement;
 use super::value::{Row, json_rows, values};
 use super::{Database, StoreError, Tx};
+use crate::calendar::HOUR_MS;
 
 /// A webhook to be stored.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -102,7 +103,7 @@ pub struct FactRow {
 }
 
 /// Latest that a webhook is tried again after it was tried, ms.
-pub const NEXT_MS_MAX: i64 = 6 * 3_600_000;
+pub const NEXT_MS_MAX: i64 = 6 * HOUR_MS;
 
 /// How long after it was looked at a webhook that comes again is looked at again, ms.
 const AGAIN_MS: i64 = 5_000;

@@ -22,6 +22,7 @@ use tollgate_control_plane::service::moments::Moments;
 use tollgate_control_plane::service::{Invalid, ServiceError};
 use tollgate_control_plane::store::event_deliveries;
 
+use super::payments::{self, START_S, stripe_event};
 use super::support::{
     KINDS, START_MS, Served, TestClock, TestDatabase, author, eventually, on_each_database, plane_with,
     session, sync_body,
@@ -197,6 +198,56 @@ async fn each_threshold_of_a_window_is_told_once() {
         assert_eq!(received.len(), 5, "the next window is told anew, and nothing is told twice");
         let events = served.get("/v1/events?subject=user:b").await;
         assert_eq!(events["items"].as_array().unwrap().len(), 2);
+        served.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lower_maximum_tells_the_thresholds_that_it_reaches_once() {
+    on_each_database(async |test| {
+        let served = Served::start_with_policy(&test.url).await;
+        let receiver = Receiver::start().await;
+        add(&served, &receiver.url(), &["threshold.reached"]).await;
+        let subscribe = async |subject: &str, tier: &str| {
+            served.put(&format!("/v1/subscriptions/{subject}"), json!({"tier": tier})).await;
+        };
+        // Of a thousand, and of five.
+        for (subject, taken) in [("user:a", 4), ("user:b", 6), ("user:c", 3), ("user:d", 5)] {
+            subscribe(subject, "pro").await;
+            assert_eq!(served.sync(sync_body(&session(1), subject, taken, taken)).await.0, 200);
+        }
+        for tier in ["free", "pro", "free"] {
+            for subject in ["user:a", "user:b", "user:c"] {
+                subscribe(subject, tier).await;
+            }
+        }
+        // And what was scheduled, when its moment has come.
+        let down = json!({"at": "2027-03-01T00:10:00Z", "tier": "free"});
+        post_ok(&served, "/v1/subscriptions/user:d/changes", down).await;
+        served.clock.pass(600_000);
+        Moments.look(&served.plane).await.unwrap();
+        let received = receiver.wait(7).await;
+        let of = |subject: &str| -> Vec<Received> {
+            received.iter().filter(|event| event.json()["data"]["subject"] == subject).cloned().collect()
+        };
+        assert_eq!(told(&of("user:a")), ["threshold.reached 80"]);
+        let all = ["threshold.reached 100", "threshold.reached 80", "threshold.reached 95"];
+        assert_eq!(
+            (told(&of("user:b")), told(&of("user:d"))),
+            (all.map(str::to_owned).to_vec(), all.map(str::to_owned).to_vec())
+        );
+        let data = &of("user:a")[0].json()["data"];
+        assert_eq!(
+            (&data["units"], &data["used"], &data["limit"]),
+            (&json!(5), &json!(4), &json!("calls.hour"))
+        );
+        // The next unit crosses the next line, and tells that one alone.
+        assert_eq!(served.sync(sync_body(&session(1), "user:a", 5, 5)).await.0, 200);
+        let received = receiver.wait(9).await;
+        assert_eq!(received.len(), 9, "{:?}", told(&received));
+        let events = served.get("/v1/events?limit=100").await;
+        assert_eq!(events["items"].as_array().unwrap().len(), 9, "each once");
         served.stop().await;
     })
     .await;
@@ -731,6 +782,43 @@ async fn a_scheduled_tier_and_an_expiry_are_told_once_and_at_their_moments() {
         .assert_eq(&told_of_subscriptions(&received).join("\n"));
         let events = served.get("/v1/events?subject=user:a").await;
         assert_eq!(events["items"].as_array().unwrap().len(), 4, "each once: {events}");
+        served.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_payment_that_failed_is_told_once() {
+    on_each_database(async |test| {
+        let served = payments::served(&test.url).await;
+        let receiver = Receiver::start().await;
+        add(&served, &receiver.url(), &["payment.failed"]).await;
+        let name = payments::of("user:a");
+        served.stripe(&stripe_event("evt_1", "customer.subscription.created", START_S, "a", name)).await;
+        let invoice = |id: &str, kind: &str, at_s: i64| {
+            json!({
+                "id": id, "object": "event", "created": at_s, "livemode": false, "type": kind,
+                "data": {"object": {
+                    "id": "in_1", "object": "invoice", "customer": "cus_a", "amount_due": 2900, "currency": "eur",
+                    "parent": {"subscription_details": {"subscription": "sub_a"}},
+                }},
+            })
+        };
+        // Twice the same, and a second attempt to collect the same invoice.
+        for (id, at_s) in [("evt_2", START_S + 1), ("evt_2", START_S + 1), ("evt_3", START_S + 2)] {
+            served.stripe(&invoice(id, "invoice.payment_failed", at_s)).await;
+            served.worked_off().await;
+        }
+        served.stripe(&invoice("evt_4", "invoice.paid", START_S + 3)).await;
+        served.worked_off().await;
+        let told = receiver.wait(1).await.remove(0).json();
+        let data = json!({
+            "subject": "user:a", "provider": "stripe", "reference": "in_1", "amount": 2900, "currency": "EUR",
+            "at": "2027-03-01T00:00:01Z",
+        });
+        assert_eq!((&told["type"], &told["data"]), (&json!("payment.failed"), &data), "{told}");
+        let events = served.get("/v1/events?subject=user:a").await;
+        assert_eq!(events["items"].as_array().unwrap().len(), 1, "{events}");
         served.stop().await;
     })
     .await;

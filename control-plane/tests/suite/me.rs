@@ -148,6 +148,15 @@ async fn a_user_sees_its_tier_its_limits_and_how_near_they_are() {
             (&json!("user:alice"), &json!(4)),
             "{usage}"
         );
+        for (query, rows) in [
+            ("by=day&meter=calls", 1),
+            ("by=day&meter=tokens", 0),
+            ("by=month", 1),
+            ("by=total&group=route", 1),
+        ] {
+            let usage = get(&served, &token, &format!("/v1/me/usage?{query}")).await;
+            assert_eq!(usage["usage"].as_array().unwrap().len(), rows, "{query}: {usage}");
+        }
         // Another one used nothing.
         let other = get(&served, &user("bob"), "/v1/me").await;
         assert_eq!((&other["subject"], &other["limits"][0]["used"]), (&json!("user:bob"), &json!(0)));

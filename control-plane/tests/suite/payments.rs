@@ -295,6 +295,35 @@ async fn a_stripe_subscription_is_followed_through_its_life() {
 }
 
 #[tokio::test]
+async fn a_period_s_end_is_read_on_the_items_and_on_the_subscription_of_before() {
+    let test = TestDatabase::sqlite();
+    let served = served(&test.url).await;
+    let item = |end_s: Option<i64>| {
+        let mut item = json!({"id": "si_1", "price": {"id": "price_basic"}});
+        if let Some(end_s) = end_s {
+            item["current_period_end"] = json!(end_s);
+        }
+        json!({"object": "list", "data": [item]})
+    };
+    let (one_s, two_s) = (START_S + 20 * DAY_S, START_S + 25 * DAY_S);
+    for (name, of_item, of_subscription, expected_s) in [
+        ("now", Some(one_s), None, one_s),
+        ("before", None, Some(one_s), one_s),
+        ("both", Some(one_s), Some(two_s), one_s),
+    ] {
+        let mut changes = of(&format!("user:{name}"));
+        changes["items"] = item(of_item);
+        changes["current_period_end"] = json!(of_subscription);
+        let id = format!("evt_{name}");
+        served.stripe(&stripe_event(&id, "customer.subscription.created", START_S, name, changes)).await;
+        served.worked_off().await;
+        let bought = served.get(&format!("/v1/subscriptions/user:{name}")).await;
+        assert_eq!(bought["current_period_ends_at_ms"], expected_s * 1_000, "{name}: {bought}");
+    }
+    served.stop().await;
+}
+
+#[tokio::test]
 async fn a_cancelled_lemonsqueezy_subscription_holds_until_its_end() {
     on_each_database(async |test| {
         let served = served(&test.url).await;
@@ -617,6 +646,9 @@ async fn cinetpay_grants_only_what_its_api_says_is_paid_and_was_ordered() {
         assert_eq!(cinetpay.asked(), asked, "of a paid order nothing is asked");
         let bought = served.get("/v1/subscriptions/user:a").await;
         assert_eq!(bought["expires_at_ms"], paid_ms + 31 * DAY_S * 1_000, "a month: {bought}");
+        let revenue = served.get("/v1/analytics/revenue").await;
+        let paid = json!([{"tier": "pro", "currency": "XOF", "count": 1, "minor": 10_000}]);
+        assert_eq!(revenue["paid"], paid, "{revenue}");
 
         let (body, token) = notification(&order, "forged");
         let other = body.replace("forged", "forgot");

@@ -207,7 +207,7 @@ impl Plane {
                 let own = (row.entitlements.subscription.clone(), row.claim.clone());
                 let (subscription, claim) =
                     if organization.is_some() { payer.unwrap_or_default() } else { own };
-                let terms = Terms::with_grants(
+                let terms = Terms::of(
                     &self.compiled,
                     subscription.as_ref(),
                     claim.as_deref(),

@@ -64,19 +64,9 @@ pub enum TermKind {
 
 impl Terms {
     /// What holds for a subject at `now_ms` (Unix ms), of those limits that are of `scope`. Those of a member are told by what
-    /// its organisation has bought and claims. A subject without any tier has no limits, and no units.
+    /// its organisation has bought and claims. A subject without any tier has no limits, and no units. Grants are of the
+    /// subject's own limits, and none of its members'.
     pub fn of(
-        policy: &CompiledPolicy,
-        subscription: Option<&Subscription>,
-        tier_claim: Option<&str>,
-        scope: Scope,
-        now_ms: i64,
-    ) -> Self {
-        Self::with_grants(policy, subscription, tier_claim, scope, &[], now_ms)
-    }
-
-    /// The same of a subject that has grants. They are of the subject's own limits, and none of its members'.
-    pub fn with_grants(
         policy: &CompiledPolicy,
         subscription: Option<&Subscription>,
         tier_claim: Option<&str>,

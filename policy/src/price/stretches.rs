@@ -78,6 +78,8 @@ fn stretch<'a>(
     };
     let effective = subscription.map(|subscription| subscription.effective(start_ms));
     let is_tried = effective.is_some_and(|effective| effective.state == SubscriptionState::Trialing);
+    // What a subject has for itself ends with its subscription, as edges see it.
+    let bought = subscription.filter(|subscription| subscription.in_force(start_ms));
     Some(Stretch {
         start_ms,
         end_ms,
@@ -87,7 +89,7 @@ fn stretch<'a>(
         version: in_force.version,
         prices: if is_tried { &[] } else { prices },
         limits,
-        overrides: subscription.map(|subscription| subscription.overrides.clone()).unwrap_or_default(),
+        overrides: bought.map(|bought| bought.overrides.clone()).unwrap_or_default(),
     })
 }
 

@@ -237,6 +237,26 @@ fn only_what_goes_beyond_a_soft_quota_costs() {
 }
 
 #[test]
+fn a_maximum_of_the_subject_alone_holds_for_its_invoice_until_the_subscription_ends() {
+    let limits = json!([{"name": "daily", "meter": "calls", "quota": 70, "per": "day", "soft": true}]);
+    let prices = json!([{"meter": "calls", "unit": {"amount": 2}, "overage_of": "daily"}]);
+    let document = document(
+        json!({"free": {"limits": limits, "prices": prices}, "pro": {"limits": limits, "prices": prices}}),
+    );
+    // It ends on the third day, and what is in force from then on is everybody's tier.
+    let mut own = subscribed("pro");
+    own.overrides.insert("daily".to_owned(), 79.into());
+    own.expires_at_ms = Some(MARCH + 2 * DAY);
+    let uses: Vec<_> = (0..3).map(|day| used(MARCH + day * DAY + HOUR, "calls", &[], 80)).collect();
+    let lines = bill(&document, &[(MARCH, Some(own))], &uses, (MARCH, APRIL));
+    expect![[r#"
+        calls: 2 x 0.02 USD = 4
+        calls: 10 x 0.02 USD = 20
+        total 24"#]]
+    .assert_eq(&shown(&lines));
+}
+
+#[test]
 fn currencies_without_minor_units_cost_whole_ones() {
     let mut document = document(json!({"free": {}, "pro": {"prices": [{"title": "PRO", "flat": 7000}]}}));
     document.billing.currency = Some("XOF".to_owned());

@@ -37,7 +37,7 @@ fn add(
         return;
     }
     for limit in limits.iter_mut().filter(|l| l.scope == Scope::Subject && l.units != UNLIMITED) {
-        let held = grants.iter().filter(|grant| grant.expires_at_ms.is_none_or(|end_ms| now_ms < end_ms));
+        let held = grants.iter().filter(|grant| grant.holds(now_ms));
         let of_limit = held.filter(|grant| grant.limit == *limit.name);
         let extra = of_limit.fold(0, |sum: u64, grant| sum.saturating_add(units_of(limit, grant)));
         if extra > 0 {

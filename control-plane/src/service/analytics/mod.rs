@@ -162,14 +162,7 @@ impl ControlPlane {
     ) -> Result<Tops, ServiceError> {
         let (start_ms, end_ms) = period.at(at_ms);
         let (database, name) = (&self.database, period.name());
-        let meters = match meter {
-            Some(meter) => vec![meter.to_owned()],
-            None => analytics::top_meters(database, name, start_ms).await?,
-        };
-        let mut rows = Vec::new();
-        for meter in meters {
-            rows.extend(analytics::tops(database, name, start_ms, &meter, limit).await?);
-        }
+        let rows = analytics::tops(database, name, start_ms, meter, limit).await?;
         let made = analytics::made(database, name, start_ms).await?;
         Ok(Tops { start_ms, end_ms, made, rows })
     }

@@ -20,6 +20,7 @@ use tokio::task::{Id, JoinSet};
 
 use super::happenings::{self, Happening};
 use super::{ControlPlane, ServiceError};
+use crate::calendar::DAY_MS;
 use crate::http_client::sending_client;
 use crate::store::audit::Author;
 use crate::store::event_deliveries::{AttemptRow, Claimed, DeliveryState};
@@ -237,7 +238,7 @@ impl ControlPlane {
         }
         *pruned_ms = mono_ms;
         let now_ms = self.clock.now_ms();
-        let kept_ms = i64::from(self.settings.events.retention_days).saturating_mul(86_400_000);
+        let kept_ms = i64::from(self.settings.events.retention_days).saturating_mul(DAY_MS);
         let before = &happenings::id_at(now_ms.saturating_sub(kept_ms));
         loop {
             let forgotten = self

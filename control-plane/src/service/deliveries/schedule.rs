@@ -1,5 +1,7 @@
 //! When a delivery is attempted again, and when it is given up.
 
+use crate::calendar::DAY_MS;
+
 /// Waits before the second attempt and those after it, s: the schedule that Standard Webhooks recommends, and two days more.
 const WAITS_S: [i64; 11] = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400, 86_400, 86_400];
 
@@ -7,7 +9,7 @@ const WAITS_S: [i64; 11] = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000
 const RETRY_AFTER_MAX_S: i64 = 86_400;
 
 /// For how long everything may fail at an endpoint before it is disabled, ms. All attempts of one delivery take longer.
-pub const FAILING_MS_MAX: i64 = 5 * 86_400_000;
+pub const FAILING_MS_MAX: i64 = 5 * DAY_MS;
 
 /// How long after the attempt that was the `tries`th (from 1) the next is due, ms, or nothing when there is none: up to a
 /// fifth longer than the table says, as `random` falls, so that what failed together does not come again together.

@@ -5,6 +5,7 @@ use serde_json::json;
 use tollgate_policy::subscription::{Subscription, SubscriptionState};
 
 use super::{EndUser, document_tier};
+use crate::calendar::HOUR_MS;
 use crate::service::entitled::Entitled;
 use crate::service::lifecycle::{Action, When, document_in};
 use crate::service::payments::{CheckoutLink, still_charges};
@@ -20,7 +21,7 @@ const PROVIDED_MAX: i64 = 100;
 const CHECKOUT: &str = "me.checkout";
 
 /// For how long one note of it is enough, ms.
-const CHECKOUT_NOTED_MS: i64 = 3_600_000;
+const CHECKOUT_NOTED_MS: i64 = HOUR_MS;
 
 /// How many of the newest notes are looked at: a policy's tiers, and the administrators of an organisation.
 const CHECKOUTS_LOOKED_AT: i64 = 100;
@@ -70,10 +71,10 @@ impl ControlPlane {
             Direction::Down => When::PeriodEnd,
         };
         let change = Action::ChangeTier { tier: tier.to_owned(), when: Some(when.unwrap_or(default)) };
-        let make = |before: Option<&Subscription>| match before {
+        let make = |in_force: &InForce, before: Option<&Subscription>| match before {
             // What is paused or pending stays so: only its tier is the user's to choose.
             Some(bought) if bought.state != SubscriptionState::Expired => {
-                change.apply(before, document_in(&in_force)?, author.now_ms)
+                change.apply(before, document_in(in_force)?, author.now_ms)
             }
             _ => Ok(Subscription {
                 tier: tier.to_owned(),
@@ -101,13 +102,13 @@ impl ControlPlane {
     ) -> Result<ListedSubscription, ServiceError> {
         let subject = decided(user)?;
         self.check_not_provided(subject, author.now_ms).await?;
-        let in_force = self.newest().await?;
         let cancel = Action::Cancel { when };
         // Within the write: what is over can be begun anew, so an end would undo what an operator has paused meanwhile.
-        let make = |before: Option<&Subscription>| match before.map(|bought| bought.state) {
+        let make = |in_force: &InForce, before: Option<&Subscription>| match before.map(|bought| bought.state)
+        {
             Some(SubscriptionState::Paused) => Err(refused("The subscription is paused. Ask who paused it.")),
             Some(SubscriptionState::Pending) => Err(refused("The subscription waits for its first payment.")),
-            _ => cancel.apply(before, document_in(&in_force)?, author.now_ms),
+            _ => cancel.apply(before, document_in(in_force)?, author.now_ms),
         };
         self.write_subscription(author, subject, cancel.name(), make).await
     }

@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 
 use super::settings::{CinetPaySettings, Plan};
 use super::signature;
+use crate::calendar::HOUR_MS;
 use crate::service::tokens::random_hex;
 use crate::service::{ControlPlane, ServiceError};
 use crate::store::audit::Author;
@@ -126,7 +127,7 @@ pub fn is_amount(written: &str, amount: i64) -> bool {
 }
 
 /// For how long whoever asks again is sent to the same order, ms. Prices may change, and CinetPay's pages end.
-const ORDER_MS: i64 = 3_600_000;
+const ORDER_MS: i64 = HOUR_MS;
 
 /// Most orders that a subject makes in that time and does not pay.
 const ORDERS_MAX: i64 = 10;

@@ -68,7 +68,7 @@ impl Book {
         let (mut told, mut told_over) = (BTreeMap::new(), BTreeMap::new());
         for grant in grants.iter_mut() {
             let here = self.burnt_here(terms, &grant.limit, &grant.id);
-            if here > 0 && is_over(grant, now_ms) {
+            if here > 0 && !grant.holds(now_ms) {
                 (grant.units, grant.burnt, grant.expires_at_ms) = (here, 0, None);
                 told_over.insert(grant.id.clone(), here);
                 continue;
@@ -115,9 +115,9 @@ impl Book {
         let of_limit = terms.grants.iter().filter(|grant| grant.limit == term.limit);
         of_limit.fold(units, |units, grant| {
             let drawn = account.and_then(|a| a.drawn.get(&grant.id)).copied().unwrap_or_default();
-            let extra = match is_over(grant, now_ms) {
-                true => drawn.burnt,
-                false => drawn.units.saturating_add(self.left_of(grant)),
+            let extra = match grant.holds(now_ms) {
+                true => drawn.units.saturating_add(self.left_of(grant)),
+                false => drawn.burnt,
             };
             units.saturating_add(extra)
         })
@@ -133,7 +133,7 @@ impl Book {
     /// Draws, or gives back, what one window needs.
     pub(super) fn draw_for(&mut self, at: usize, terms: &Terms, own: Own, now_ms: i64) {
         let Some(account) = self.accounts.get_mut(at) else { return };
-        let holds = terms.grants.iter().any(|g| g.limit == account.limit && !is_over(g, now_ms));
+        let holds = terms.grants.iter().any(|g| g.limit == account.limit && g.holds(now_ms));
         if account.end.is_none() {
             return;
         }
@@ -172,7 +172,7 @@ impl Book {
     fn draw_units(&mut self, at: usize, terms: &Terms, units: u64, now_ms: i64) -> u64 {
         let limit = self.accounts.get(at).map(|account| account.limit.clone()).unwrap_or_default();
         let mut missing = units;
-        for grant in in_order(terms, &limit).filter(|grant| !is_over(grant, now_ms)) {
+        for grant in in_order(terms, &limit).filter(|grant| grant.holds(now_ms)) {
             let units = missing.min(self.left_of(grant));
             if let (1.., Some(account)) = (units, self.accounts.get_mut(at)) {
                 account.drawn.entry(grant.id.clone()).or_default().units += units;
@@ -186,7 +186,7 @@ impl Book {
     /// hold is of those that hold, as far as there is some. Not of a window that is over: what is still reported of it was
     /// used in it.
     fn hand_on(&mut self, at: usize, terms: &Terms, now_ms: i64) {
-        let ended = |id: &str| terms.grants.iter().find(|g| g.id == id).is_none_or(|g| is_over(g, now_ms));
+        let ended = |id: &str| terms.grants.iter().find(|g| g.id == id).is_none_or(|g| !g.holds(now_ms));
         let idle = |account: &BookAccount| {
             let idle = account.drawn.iter().map(|(id, d)| (id.clone(), d.units.saturating_sub(d.burnt)));
             idle.filter(|(id, idle)| *idle > 0 && ended(id)).collect::<Vec<_>>()
@@ -272,10 +272,6 @@ fn burn(account: &mut BookAccount, terms: &Terms) {
 fn is_current(account: &BookAccount, terms: &Terms) -> bool {
     let term = terms.term(&account.limit).filter(|_| account.end.is_some());
     term.is_some_and(|term| term.current_start_ms() == account.window)
-}
-
-fn is_over(grant: &Grant, now_ms: i64) -> bool {
-    grant.expires_at_ms.is_some_and(|end_ms| end_ms <= now_ms)
 }
 
 /// The grants of a limit, the first to expire first.

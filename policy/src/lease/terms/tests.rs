@@ -56,7 +56,14 @@ fn show(terms: &Terms) -> String {
 
 fn check(subscription: Option<&str>, claim: Option<&str>, now_ms: i64, expected: Expect) {
     let subscription: Option<Subscription> = subscription.map(|json| serde_json::from_str(json).unwrap());
-    expected.assert_eq(&show(&Terms::of(&policy(), subscription.as_ref(), claim, Scope::Subject, now_ms)));
+    expected.assert_eq(&show(&Terms::of(
+        &policy(),
+        subscription.as_ref(),
+        claim,
+        Scope::Subject,
+        &[],
+        now_ms,
+    )));
 }
 
 #[test]
@@ -123,7 +130,7 @@ fn a_limit_of_every_kind_but_size_has_units() {
 
 #[test]
 fn a_member_has_the_limits_of_each_member() {
-    let terms = Terms::of(&policy(), None, Some("all"), Scope::Member, DAY_MS / 2);
+    let terms = Terms::of(&policy(), None, Some("all"), Scope::Member, &[], DAY_MS / 2);
     expect!["calls.day.member 2 in 0..86400"].assert_eq(&show(&terms));
 }
 
@@ -131,8 +138,8 @@ fn a_member_has_the_limits_of_each_member() {
 fn a_subject_without_a_tier_has_no_units() {
     let mut policy = policy();
     policy.default_tier = None;
-    assert_eq!(Terms::of(&policy, None, None, Scope::Subject, 0), Terms::default());
-    assert!(Terms::of(&policy, None, Some("pro"), Scope::Subject, 0).term("calls.60s").is_some());
+    assert_eq!(Terms::of(&policy, None, None, Scope::Subject, &[], 0), Terms::default());
+    assert!(Terms::of(&policy, None, Some("pro"), Scope::Subject, &[], 0).term("calls.60s").is_some());
 }
 
 #[test]
@@ -160,7 +167,7 @@ fn overrides_count_while_the_subscription_is_in_force() {
 #[test]
 fn around_a_border_both_windows_are_open() {
     let open = |now_ms: i64| {
-        let terms = Terms::of(&policy(), None, None, Scope::Subject, now_ms);
+        let terms = Terms::of(&policy(), None, None, Scope::Subject, &[], now_ms);
         let term = terms.term("calls.day").unwrap();
         let days = (-2..4).filter(|day| term.window_end(day * DAY_MS).is_ok());
         assert_eq!(
@@ -181,7 +188,7 @@ fn around_a_border_both_windows_are_open() {
 
 #[test]
 fn a_rate_has_one_window_for_ever() {
-    let terms = Terms::of(&policy(), None, None, Scope::Subject, 5);
+    let terms = Terms::of(&policy(), None, None, Scope::Subject, &[], 5);
     let term = terms.term("calls.60s").unwrap();
     assert_eq!((term.window_end(0), term.window_end(5)), (Ok(None), Err(())));
 }
@@ -206,7 +213,7 @@ fn billing_months_count_from_the_subscription() {
 #[test]
 fn the_ends_of_time_are_answered() {
     for now_ms in [i64::MIN, -1, 0, i64::MAX] {
-        let terms = Terms::of(&policy(), None, None, Scope::Subject, now_ms);
+        let terms = Terms::of(&policy(), None, None, Scope::Subject, &[], now_ms);
         let mut book = crate::lease::Book::default();
         assert!(book.sync("s1", &[], &terms, now_ms).accounts.is_empty());
         book.close("s1", now_ms, u64::MAX);
@@ -221,7 +228,7 @@ fn grants_are_known_while_no_tier_is_in_force_and_are_none_of_members() {
     policy.default_tier = None;
     let grant =
         Grant { id: "g".to_owned(), limit: "calls.day".to_owned(), units: 5, burnt: 0, expires_at_ms: None };
-    let terms = |scope| Terms::with_grants(&policy, None, None, scope, std::slice::from_ref(&grant), 0);
+    let terms = |scope| Terms::of(&policy, None, None, scope, std::slice::from_ref(&grant), 0);
     let of_subject = Terms { limits: Vec::new(), grants: vec![grant.clone()] };
     assert_eq!((terms(Scope::Subject), terms(Scope::Member)), (of_subject, Terms::default()));
 }
