@@ -133,7 +133,7 @@ pub fn decide(record: &mut Record, demands: &[Demand], valid: bool, now_ms: i64,
             (Units::There, _) | (Units::Unknown, OnShort::Pass | OnShort::Shadow) => {}
             (Units::Unknown, OnShort::Refuse) => ask = true,
             (Units::Missing { never }, OnShort::Refuse) => {
-                let retry_after_ms = retry_after_ms(account, demand, now_ms, mono_ms);
+                let retry_after_ms = if never { 0 } else { retry_after_ms(account, demand, now_ms, mono_ms) };
                 return Verdict::Refuse(Refusal { demand: position, retry_after_ms, never });
             }
             (Units::Missing { .. }, OnShort::Pass) => over |= bit(position),
@@ -158,9 +158,12 @@ pub fn refuse(record: &Record, demands: &[Demand], now_ms: i64, mono_ms: u64) ->
         let demand = &with_those_before(demands, position, 0);
         // Not for certain: other edges may hold units that they do not need, and giving them back takes a moment.
         let never = demand.units > demand.limit_units;
-        let certain = never || account.holds_all(demand.limit_units) || mono_ms < account.empty_until_ms;
-        let retry_after_ms =
-            if certain { retry_after_ms(account, demand, now_ms, mono_ms) } else { RETRY_UNKNOWN_MS };
+        let certain = account.holds_all(demand.limit_units) || mono_ms < account.empty_until_ms;
+        let retry_after_ms = match (never, certain) {
+            (true, _) => 0,
+            (false, true) => retry_after_ms(account, demand, now_ms, mono_ms),
+            (false, false) => RETRY_UNKNOWN_MS,
+        };
         let short = account.free_within(demand.limit_units) < demand.units;
         (short && demand.on_short == OnShort::Refuse).then_some(Refusal {
             demand: position,
