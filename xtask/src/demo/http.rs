@@ -1,11 +1,13 @@
 //! A small HTTP client for the tour: any status is an answer, and what matters of an answer is kept.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
-use ureq::http::{HeaderMap, Request, Response};
+use ureq::http::{HeaderMap, HeaderName, Request, Response};
 use ureq::{Agent, Body};
 
 /// Longer than anything in the tour may take.
@@ -79,6 +81,35 @@ impl Client {
     pub fn answers(&self, url: &str, status: u16) -> bool {
         self.get(url, None).is_ok_and(|answer| answer.status == status)
     }
+}
+
+/// Sends the head of a request with a body of `bytes` bytes, and none of them: a client of the usual kind would write on while
+/// the answer is there already.
+pub fn announce(sent: &Sent<'_>, bytes: u64) -> Result<Answer> {
+    let (host, path) =
+        sent.url.trim_start_matches("http://").split_once('/').context("an address has a path")?;
+    let mut head = format!("{} /{path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {bytes}\r\n", sent.method);
+    for (name, value) in sent.headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if let Some(token) = sent.token {
+        head.push_str(&format!("authorization: Bearer {token}\r\n"));
+    }
+    let mut stream = TcpStream::connect(host).with_context(|| format!("cannot reach {host}"))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.write_all(format!("{head}connection: close\r\n\r\n").as_bytes())?;
+    let mut answer = Vec::new();
+    // It may be reset instead of closed, since the body never came.
+    let read = stream.read_to_end(&mut answer);
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    let (head, body) = text.split_once("\r\n\r\n").with_context(|| format!("no answer: {read:?}"))?;
+    let mut lines = head.lines();
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)).context("an answer has a status")?;
+    let mut headers = HeaderMap::new();
+    for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
+        headers.append(name.parse::<HeaderName>()?, value.parse()?);
+    }
+    Ok(Answer { status: status.parse()?, headers, body: body.to_owned() })
 }
 
 impl Answer {

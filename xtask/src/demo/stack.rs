@@ -124,6 +124,7 @@ impl Ports {
 pub struct Stack {
     pub ports: Ports,
     pub client: Client,
+    port_base: u16,
     envoy: Service,
     programs: Vec<Service>,
     control_plane: Service,
@@ -217,7 +218,7 @@ impl Stack {
         let first = format!("{}{}", ports.gateway_url(), plan.ready);
         envoy.wait_until("enforce the policy", START_WAIT, || client.answers(&first, 401))?;
 
-        let stack = Self { ports, client, envoy, programs, control_plane, dir };
+        let stack = Self { ports, client, port_base: plan.port_base, envoy, programs, control_plane, dir };
         stack.check_alive()?;
         Ok(stack)
     }
@@ -225,6 +226,11 @@ impl Stack {
     /// The example's files, as they are used.
     pub fn folder(&self) -> PathBuf {
         self.dir.path().join(FOLDER)
+    }
+
+    /// A text of the example with the ports that this run has.
+    pub fn moved(&self, text: &str) -> String {
+        self.ports.moved(text, self.port_base)
     }
 
     /// The control plane's database.

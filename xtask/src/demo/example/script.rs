@@ -72,6 +72,8 @@ pub struct Action {
     pub text: Option<String>,
     /// Its body: so many bytes.
     pub bytes: Option<usize>,
+    /// A body of so many bytes is only announced, by its length, and the answer read: it is refused before it is sent.
+    pub declares: Option<u64>,
     /// How often it is sent, one after the other; only the last answer is shown, with how many had which status.
     #[serde(default = "once")]
     pub times: usize,

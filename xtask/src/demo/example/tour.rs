@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::script::{Action, Place, Script, Shown, Until};
 use super::transcript::Transcript;
-use crate::demo::http::{Answer, Sent};
+use crate::demo::http::{Answer, Sent, announce};
 use crate::demo::stack::{ADMIN_TOKEN, Stack};
 use crate::workspace;
 
@@ -109,7 +109,12 @@ impl Tour<'_> {
         if let Some(bytes) = action.bytes {
             lines.push_str(&format!("\n  {bytes} bytes"));
         }
-        if action.together > 1 {
+        if let Some(bytes) = action.declares {
+            lines.push_str(&format!(
+                "\n  {bytes} bytes, of which none is sent yet\n{}",
+                shown(&announce(&sent, bytes)?)
+            ));
+        } else if action.together > 1 {
             lines.push_str(&format!(
                 "\n  {} at once:{}",
                 action.together,
@@ -201,7 +206,8 @@ impl Tour<'_> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let mut shell = Command::new("bash");
-            shell.args(["-euo", "pipefail", "-c", command]).current_dir(self.stack.folder());
+            shell.args(["-euo", "pipefail", "-c", &self.stack.moved(command)]);
+            shell.current_dir(self.stack.folder());
             shell.env("PATH", &path).env("TOLLGATE_SERVER", self.stack.ports.control_plane_url());
             shell
                 .env("TOLLGATE_ADMIN_TOKEN", ADMIN_TOKEN)
