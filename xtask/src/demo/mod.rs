@@ -89,8 +89,8 @@ pub fn run_examples() -> Result<()> {
         let read = start.elapsed() - toured;
         note(&format!("{name}: tour {:.1} s, README {:.1} s", toured.as_secs_f64(), read.as_secs_f64()));
     }
-    // These start what they need themselves. The first leaves the quickstart running for the second.
-    let readmes = ["examples/quickstart/README.md", "README.md"];
+    // These start what they need themselves. The first leaves the quickstart running for the others.
+    let readmes = ["examples/quickstart/README.md", "docs/moving-in.md", "README.md"];
     readme::run(&readmes.map(|path| workspace::root().join(path)), &envoy)
 }
 

@@ -3,11 +3,16 @@
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::workspace;
+
+/// Longest that the commands of a reader may take.
+const PATIENCE: Duration = Duration::from_secs(180);
+const POLL: Duration = Duration::from_millis(50);
 
 /// Runs the `sh` blocks of READMEs one after the other in one shell, from the repository's root, with `envoy` on the path.
 /// Lines of `cargo xtask` are left out: they are what runs this. What the commands leave in the background is stopped.
@@ -24,18 +29,29 @@ pub fn run(readmes: &[PathBuf], envoy: &Path) -> Result<()> {
     shell.args(["-euo", "pipefail", "-c", &script]);
     shell.current_dir(workspace::root()).env("PATH", std::env::join_paths(dirs)?);
     shell.stdin(Stdio::null()).process_group(0);
-    let log = workspace::target().join("demo").join(format!("readme-{}.log", std::process::id()));
+    let dir = workspace::target().join("demo");
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let log = dir.join(format!("readme-{}.log", std::process::id()));
     let out = std::fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
     let mut shell = shell.stdout(out).spawn().context("cannot run bash")?;
     let group = Pid::from_child(&shell);
-    let status = shell.wait()?;
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        match shell.try_wait()? {
+            Some(status) => break Some(status),
+            None if Instant::now() > deadline => break None,
+            None => std::thread::sleep(POLL),
+        }
+    };
     // Nothing is left to stop where nothing was started in the background.
     let _ = kill_process_group(group, Signal::TERM);
     let said = std::fs::read_to_string(&log).unwrap_or_default();
     let _ = std::fs::remove_file(&log);
-    if !status.success() {
+    let _ = shell.wait();
+    if !status.is_some_and(|status| status.success()) {
         let names = readmes.iter().map(|readme| readme.display().to_string()).collect::<Vec<_>>().join(", ");
-        bail!("the commands of {names} failed ({status}); they printed:\n{said}");
+        let ended = status.map_or_else(|| "they did not end".to_owned(), |status| status.to_string());
+        bail!("the commands of {names} failed ({ended}); they printed:\n{said}");
     }
     Ok(())
 }
