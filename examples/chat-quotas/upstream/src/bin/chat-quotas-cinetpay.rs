@@ -113,6 +113,7 @@ async fn main() -> ExitCode {
         .route("/v2/payment", post(begin))
         .route("/v2/payment/check", post(check))
         .route("/pay/{order}", get(show).post(pay))
+        .route("/orders", get(list))
         .route("/told", post(|| async { StatusCode::NO_CONTENT }))
         .with_state(desk);
     example_listen::serve("chat-quotas-cinetpay", PORT, stand_in).await
@@ -165,6 +166,11 @@ async fn check(State(desk): State<Desk>, Json(asked): Json<Asked>) -> Response {
         Some(order) => Json(standing(&order)).into_response(),
         None => problem_of("600", "PAYMENT_FAILED", "there is no such transaction"),
     }
+}
+
+async fn list(State(desk): State<Desk>) -> Json<Value> {
+    let orders = desk.with(|orders| orders.clone());
+    Json(orders.iter().map(standing).collect())
 }
 
 async fn show(State(desk): State<Desk>, Path(order): Path<String>) -> Response {
