@@ -295,6 +295,12 @@ impl Request {
 
     /// Answers the request; the stream must be the current one.
     pub fn deny(&self, denial: &Denial, policy: Option<&Policy>, rpc: Rpc<'_>) -> Flow {
+        self.end_with(denial, policy, rpc, true)
+    }
+
+    /// Answers a denial. `held`: the request's head has not gone on, and can still be written on; after that the proxy has
+    /// none, and would take an attempt for a fault.
+    fn end_with(&self, denial: &Denial, policy: Option<&Policy>, rpc: Rpc<'_>, held: bool) -> Flow {
         let of = match self.replace(State::Over) {
             State::Identified(of) => Some(of),
             _ => None,
@@ -315,7 +321,9 @@ impl Request {
             rpc_fault: rpc.fault,
             refused: line.map(|line| &*line.calls),
         };
-        answer::note(&*self.edge.host, denial, &asker);
+        if held {
+            answer::note(&*self.edge.host, denial, &asker);
+        }
         answer::send(&*self.edge.host, denial, &asker);
         Flow::Pause
     }
@@ -469,7 +477,7 @@ impl Request {
         let denial = Denial::too_large(&limit, &passed.tier, bytes);
         let of = passed.of.clone();
         self.replace(State::Identified(passed.of));
-        self.deny(&denial, Some(&of.policy), Rpc::of(of.calls.as_ref()))
+        self.end_with(&denial, Some(&of.policy), Rpc::of(of.calls.as_ref()), false)
     }
 
     /// Refuses a request, or lets it pass with a note where nothing is to be refused yet.

@@ -198,13 +198,17 @@ impl Host for Worker {
     fn set_request_header(&self, name: &str, value: &str) {
         self.stream(|stream| {
             assert!(stream.answer.is_none(), "a header is set on a request that was answered");
+            assert!(!stream.resumed, "a header is set on a request that has gone on: the proxy traps");
             stream.headers.retain(|(other, _)| other != name);
             stream.headers.push((name.to_owned(), value.as_bytes().to_vec()));
         });
     }
 
     fn remove_request_header(&self, name: &str) {
-        self.stream(|stream| stream.headers.retain(|(other, _)| other != name));
+        self.stream(|stream| {
+            assert!(!stream.resumed, "a header of a request that has gone on is removed: the proxy traps");
+            stream.headers.retain(|(other, _)| other != name);
+        });
     }
 
     fn request_body(&self, length: usize) -> Vec<u8> {
