@@ -360,10 +360,10 @@ impl Edge {
         self.metrics.add(&*self.host, "tollgate.syncs.ok", 1);
         self.leader.borrow_mut().heard(sync, now, response);
         self.denials.heard(sync.denials());
-        let mut gave_back = Vec::new();
+        let mut untold = Vec::new();
         for (subject, effect) in self.apply_sync(sync, response, now) {
-            if matches!(effect, Effect::Merged { gave_back: true, .. }) {
-                gave_back.push(subject.clone());
+            if matches!(effect, Effect::Merged { untold: true, .. }) {
+                untold.push(subject.clone());
             }
             if sync.is_urgent() {
                 // The leader must hear of every record, or nobody would ever drop it.
@@ -371,8 +371,8 @@ impl Edge {
             }
             self.on_effect(&subject, effect, now);
         }
-        if !gave_back.is_empty() {
-            self.send_sync(&gave_back, now, Occasion::Urgent, &|_| Vec::new());
+        if !untold.is_empty() {
+            self.send_sync(&untold, now, Occasion::Urgent, &|_| Vec::new());
         }
         self.serve_waiting(now);
     }

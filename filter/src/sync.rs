@@ -134,8 +134,9 @@ pub enum Effect {
     Merged {
         /// Units are being recalled from other edges: asking again in a moment may help.
         pending: bool,
-        /// This edge was asked to give units back, and did: say so at once.
-        gave_back: bool,
+        /// It has changed by the answer: units were given back that it asked for, or what was taken before the first answer can
+        /// be told now. Say so at once.
+        untold: bool,
     },
     /// The record was not that of the report any more, or begins anew: ask again.
     Again,
@@ -167,7 +168,10 @@ impl Edge {
                 // Numbers of a session that was replaced are final: nothing is prepared, wanted or given back.
                 let more = if record.session == current { prepare(&mut record) } else { Vec::new() };
                 let mut more = more.into_iter();
-                let report = record.report(|_| more.next().unwrap_or(0));
+                let report = match record.session == current {
+                    true => record.report_open(|_| more.next().unwrap_or(0)),
+                    false => record.report(|_| 0),
+                };
                 let roomy =
                     occasion == Occasion::Regular && record.session == current && is_roomy(&record, now);
                 let told = Told { subject: subject.clone(), born_ms: record.born_ms, roomy };
@@ -250,7 +254,7 @@ impl Edge {
         let mut leader = self.leader.borrow_mut();
         let apply = |(told, report): (&Told, &SubjectReport)| {
             let effect = effect(told, report);
-            if told.roomy && matches!(effect, Effect::Merged { gave_back: false, .. }) {
+            if told.roomy && matches!(effect, Effect::Merged { untold: false, .. }) {
                 leader.slow_down(&told.subject, now);
             }
             (told.subject.clone(), effect)
@@ -272,17 +276,19 @@ impl Edge {
             else {
                 return (Change::Keep, Effect::Again);
             };
+            let was_known = record.known;
             record.merge(report, answer, sync.sent_ms, now.mono_ms);
-            let mut gave_back = false;
+            // What was taken before the first answer is told on top of it.
+            let mut untold = !was_known && !record.is_told(report);
             for answer in answer.accounts.iter().filter(|answer| answer.recall) {
                 let at = record.account(&answer.limit, answer.window);
                 if let Some(account) = at.and_then(|at| record.accounts.get_mut(at)) {
-                    gave_back |= give_back_recalled(account, now);
+                    untold |= give_back_recalled(account, now);
                 }
             }
             record.forget_told(report, now.wall_ms);
             let pending = answer.accounts.iter().any(|account| account.pending);
-            let effect = Effect::Merged { pending, gave_back };
+            let effect = Effect::Merged { pending, untold };
             let unused = sync.occasion == Occasion::Unused;
             if unused && record.is_told(report) && record.is_idle(now.mono_ms) {
                 (Change::Remove, effect)

@@ -7,6 +7,8 @@ use super::*;
 
 const EXCEEDED: &str = "429 quota-exceeded";
 const LOST: &str = "503 control-plane-unavailable";
+/// Start of the day in which tests begin.
+const MIDNIGHT_MS: i64 = START_MS - 12 * 3_600_000;
 const BROKEN: [Net; 5] = [Net::Dead, Net::Refused, Net::Deaf, Net::Status(503), Net::Garbage];
 
 fn open(mut policy: Value) -> Value {
@@ -152,6 +154,24 @@ fn not_heard_of(phase_ms: u64) {
     sessions.dedup();
     assert_eq!(sessions.len(), 2, "a session that went on was reported as over");
     assert_eq!(w.plane.open_sessions(), 1);
+}
+
+#[test]
+fn what_is_used_of_a_record_that_was_dropped_while_nobody_can_be_asked_counts_on_top() {
+    let mut w = world(&open(daily(10)));
+    assert_eq!(w.admitted(&[0, 1], "alice", "/x", 5).0, 5);
+    // The hour ends, the subject rests, and its record goes.
+    w.run(2 * 3_600_000);
+    let committed = |w: &World| w.plane.committed("user:alice", "calls.day", MIDNIGHT_MS, w.now_ms());
+    assert_eq!(committed(&w), 5, "idle units went back");
+    w.net = Net::Dead;
+    assert_eq!(w.admitted(&[0, 1], "alice", "/x", 3).0, 3);
+    w.net = Net::Fine(4);
+    w.run(6_000);
+    assert!(committed(&w) >= 8, "five before, and three while nobody was there: {}", committed(&w));
+    assert_eq!(w.admitted(&[0, 1], "alice", "/x", 8).0, 2);
+    w.run(6_000);
+    assert_eq!(w.plane.billed("user:alice", "calls"), 10);
 }
 
 #[test]

@@ -555,6 +555,13 @@ impl BookAccount {
         all.saturating_sub(self.taken_and_not_freed()).saturating_add(self.used())
     }
 
+    /// Units that open sessions hold, and those that closed ones are charged for.
+    fn held(&self) -> u64 {
+        let open = self.open.values().map(Holding::held);
+        let closed = self.closed.values().map(|closed| closed.charge);
+        open.chain(closed).fold(self.settled, u64::saturating_add)
+    }
+
     fn used(&self) -> u64 {
         let used = self.taken_and_not_freed();
         if self.capacity { self.removals.in_use(used, self.old(), self.removed_by_sessions()) } else { used }
@@ -582,7 +589,8 @@ impl BookAccount {
     /// stays charged for ever, so that there is none.
     /// What grants add to a quota is granted as it is wanted and no more, since it was paid for.
     /// What the session has used beyond what it holds is charged already, so that holding it costs nobody anything: it comes
-    /// on top, or its debt would swallow what is granted.
+    /// on top, or its debt would swallow what is granted. But never are more units held than there are: what is freed of them
+    /// later may be used again.
     fn grant(&mut self, session: &str, wanted: u64, term: &Term, units: u64, now_ms: i64) {
         if wanted == 0 {
             return;
@@ -591,6 +599,8 @@ impl BookAccount {
         let committed = self.committed(now_ms);
         let (free, own) = (units.saturating_sub(committed), term.units.saturating_sub(committed));
         let others = self.open.iter().any(|(id, h)| id != session && h.committed(counted) > 0);
+        // Where units come back after their use, what was taken in all is no debt.
+        let unheld = if counted { units.saturating_sub(self.held()) } else { 0 };
         let share = match (&term.kind, others) {
             // There is enough for everybody: nobody needs a stock.
             _ if term.units == UNLIMITED => 0,
@@ -603,10 +613,9 @@ impl BookAccount {
             (TermKind::Capacity, _) => 0,
         };
         if let Some(holding) = self.open.get_mut(session) {
-            let debt = if counted { holding.used().saturating_sub(holding.held()) } else { 0 };
+            let debt = holding.used().saturating_sub(holding.held()).min(wanted).min(unheld);
             let share = share.max(wanted.saturating_sub(debt));
-            holding.granted =
-                holding.granted.saturating_add(debt.min(wanted)).saturating_add(share.min(free));
+            holding.granted = holding.granted.saturating_add(debt).saturating_add(share.min(free));
         }
     }
 

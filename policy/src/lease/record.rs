@@ -201,6 +201,19 @@ impl Record {
             && bytes + labels.len() <= LABELLED_BYTES_MAX
     }
 
+    /// As [`Record::report`], of a session that goes on. Until the control plane has answered it may know more of the session
+    /// than this record, which may have been made anew: merged by max, what was taken since would vanish behind that. So it
+    /// is told afterwards, on top.
+    pub fn report_open(&self, more: impl FnMut(&Account) -> u64) -> SubjectReport {
+        let mut report = self.report(more);
+        if !self.known {
+            for account in &mut report.accounts {
+                (account.taken, account.freed, account.removed, account.returned) = (0, 0, 0, 0);
+            }
+        }
+        report
+    }
+
     /// What the edge tells the control plane; `more` says how many units it wants on top, for each account.
     pub fn report(&self, mut more: impl FnMut(&Account) -> u64) -> SubjectReport {
         SubjectReport {
@@ -237,9 +250,7 @@ impl Record {
     /// it was sent. Entitlements go by their revision, numbers by max, so that a late answer undoes nothing.
     pub fn merge(&mut self, report: &SubjectReport, answer: &SubjectAnswer, asked_ms: u64, mono_ms: u64) {
         let changed = answer.revision > self.revision;
-        if !self.known {
-            self.pick_up(&answer.accounts);
-        }
+        let was_known = self.known;
         if let Some(entitlements) = &answer.entitlements
             && (changed || (!self.known && answer.revision >= self.revision))
         {
@@ -249,6 +260,9 @@ impl Record {
                 true => Vec::new(),
                 false => serde_json::to_vec(entitlements).unwrap_or_default(),
             };
+        }
+        if self.known && !was_known {
+            self.pick_up(&answer.accounts);
         }
         self.things_seq = self.things_seq.max(answer.things_seq);
         self.things.retain(|event| event.seq > answer.things_seq);
@@ -268,18 +282,25 @@ impl Record {
         }
     }
 
-    /// Opens what this session has taken before its record was dropped, of kinds that are counted: a request of a limit that
-    /// refuses nobody takes units at once, and would count them from zero.
+    /// Takes up what this session had taken before its record was dropped. Accounts that are counted are opened: a request of
+    /// a limit that refuses nobody takes units at once, and would count them from zero. To what was taken since, while nobody
+    /// could be asked, it is added: that has not been reported (see [`Record::report_open`]).
     fn pick_up(&mut self, told: &[AccountAnswer]) {
         for told in told {
+            if let Some(account) =
+                self.account(&told.limit, told.window).and_then(|at| self.accounts.get_mut(at))
+            {
+                account.taken = account.taken.saturating_add(told.taken);
+                account.freed = account.freed.saturating_add(told.freed);
+                account.removed = account.removed.saturating_add(told.removed);
+                continue;
+            }
             let (kind, end_ms) = match told.end {
                 Some(end_ms) => (AccountKind::Quota, end_ms),
                 None if told.window == CAPACITY_WINDOW => (AccountKind::Capacity, i64::MAX),
                 None => continue,
             };
-            if self.account(&told.limit, told.window).is_none() {
-                self.open(&told.limit, kind, Window { start_ms: told.window, end_ms });
-            }
+            self.open(&told.limit, kind, Window { start_ms: told.window, end_ms });
         }
     }
 

@@ -154,7 +154,7 @@ fn what_is_used_beyond_what_is_held_is_held_too_before_anything_is_granted() {
             s1: 916-0 900-0 unleased 84
             day 916
             s2: 84-0 0-0 unleased 0 pending recalls s1
-            s1: 1100-0 1100-0 unleased 0 pending recall recalls s2
+            s1: 916-0 1100-0 unleased 0 pending recall recalls s2
             day 1184"#]],
     );
     // Units of a rate come back: how many of them rest only the edge knows, and says by what it wants.

@@ -233,6 +233,42 @@ fn history_of_haste(seed: u64) {
     }
 }
 
+/// One history of answers that cost more than was estimated, of estimates that are given back, and of edges that share
+/// what is left.
+fn history_of_answers(seed: u64) {
+    let mut random = Random::new(seed ^ 0xA25E);
+    let edges = 1 + random.index(3);
+    let rule = Rule::hard("tokens.day", random.pick(&[10, 70, 1_000]), Kind::Quota);
+    let mut world = World::new(seed, vec![rule], edges);
+    (world.lost_percent, world.repeated_percent) = (random.pick(&[0, 5]), random.pick(&[0, 20]));
+    for _ in 0..STEPS {
+        world.pass(random.pick(&[0, 1, 100, 1_000]));
+        let edge = random.index(edges);
+        let units = 1 + random.below(rule.units / 4);
+        match random.below(100) {
+            0..35 => {
+                if world.request(edge, &[(rule.name, units)]) == Verdict::Ask {
+                    world.ask_for(edge, units);
+                    (0..random.below(6)).for_each(|_| world.deliver_some());
+                }
+            }
+            35..45 => world.overrun(edge, random.pick(&[1, units, rule.units])),
+            45..65 => world.settle(edge, random.percent(50)),
+            65..72 => world.ask_for(edge, 0),
+            72..92 => world.deliver_some(),
+            92..95 => world.give_back(edge),
+            95..97 => world.forget(edge),
+            97 => world.renew(edge),
+            98 if random.percent(20) => world.kill(edge),
+            _ => world.close_silent(),
+        }
+        world.check();
+    }
+    world.quieten();
+    world.check_quiet();
+    uses_up_all(&mut world, random.index(edges));
+}
+
 /// One history of things that are added and removed by id, at any edge, more than once.
 fn history_of_things(seed: u64) -> u64 {
     let mut random = Random::new(seed ^ 0x7716);
@@ -280,6 +316,11 @@ fn histories(seeds: std::ops::Range<u64>) {
 #[test]
 fn a_member_and_its_organisation_are_both_within_their_limits() {
     (0..2_000).for_each(history_of_two);
+}
+
+#[test]
+fn answers_that_cost_more_than_was_estimated_let_nobody_hold_more_than_there_is() {
+    (0..2_000).for_each(history_of_answers);
 }
 
 #[test]

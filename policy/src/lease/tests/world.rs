@@ -203,6 +203,8 @@ pub struct World {
     /// Per quota and window: units admitted and not refunded, and the highest maximum so far.
     admitted: BTreeMap<(&'static str, i64), u64>,
     ceilings: BTreeMap<(&'static str, i64), u64>,
+    /// Units that answers cost beyond what was taken for them.
+    overruns: u64,
     /// Per session, limit and window: what truly happened, and what reached the control plane.
     truth: BTreeMap<(SessionId, String, i64), Numbers>,
     heard: BTreeMap<(SessionId, String, i64), Numbers>,
@@ -247,6 +249,7 @@ impl World {
             by_id: false,
             admitted: BTreeMap::new(),
             ceilings: BTreeMap::new(),
+            overruns: 0,
             truth: BTreeMap::new(),
             heard: BTreeMap::new(),
             usage_truth: BTreeMap::new(),
@@ -491,6 +494,25 @@ impl World {
         }
     }
 
+    /// The answer to some request in flight at the edge cost `units` more than was taken for it.
+    pub fn overrun(&mut self, edge: usize, units: u64) {
+        let mono_ms = self.mono_ms(edge);
+        let this = &mut self.edges[edge];
+        if this.in_flight.is_empty() {
+            return;
+        }
+        let request = &this.in_flight[self.random.index(this.in_flight.len())];
+        let Some(record) = this.record.as_mut().filter(|r| r.session == request.session) else { return };
+        for Taken { rule, start_ms, .. } in
+            request.taken.iter().filter(|taken| taken.rule.kind == Kind::Quota)
+        {
+            let Some(at) = record.account(rule.name, *start_ms) else { continue };
+            record.accounts[at].take(units, 0, rule.units, mono_ms);
+            self.truth.entry((request.session, rule.name.to_owned(), *start_ms)).or_default().0 += units;
+            self.overruns += units;
+        }
+    }
+
     /// The last request at the edge, of this very moment, does not pass after all: another subject's limit refused it.
     pub fn undo(&mut self, edge: usize) {
         let mono_ms = self.mono_ms(edge);
@@ -634,6 +656,18 @@ impl World {
         }
     }
 
+    /// The edge asks, wanting what is missing for `units` of each account to be free.
+    pub fn ask_for(&mut self, edge: usize, units: u64) {
+        let mono_ms = self.mono_ms(edge);
+        let accounts = self.edges[edge].record.iter_mut().flat_map(|record| &mut record.accounts);
+        let missing = accounts.map(|account| {
+            account.settle(mono_ms);
+            account.missing(units)
+        });
+        let more = missing.max().unwrap_or(0);
+        self.ask(edge, more);
+    }
+
     /// The edge asks, wanting `more` units of each account.
     pub fn ask(&mut self, edge: usize, more: u64) {
         let sent_ms = self.mono_ms(edge);
@@ -643,7 +677,7 @@ impl World {
             let ask = Ask { edge, session: *session, last: true, born_ms: 0, sent_ms, report };
             self.wire.push(Message::Ask(ask));
         }
-        let report = this.record.as_ref().map(|record| record.report(|_| more));
+        let report = this.record.as_ref().map(|record| record.report_open(|_| more));
         let born_ms = this.record.as_ref().map_or(0, |record| record.born_ms);
         let ask = Ask { edge, session: this.session, last: false, born_ms, sent_ms, report };
         self.wire.push(Message::Ask(ask));
@@ -833,9 +867,12 @@ impl World {
             let ceiling = self.ceilings[&(name, start_ms)];
             let committed = self.book.committed(name, start_ms, now_ms);
             assert!(
-                committed <= ceiling || rule.kind == Kind::Capacity,
+                committed <= ceiling.saturating_add(self.overruns) || rule.kind == Kind::Capacity,
                 "{name}: {committed} units of {ceiling} committed"
             );
+            if rule.kind == Kind::Quota {
+                self.check_held(name, start_ms, ceiling);
+            }
             match rule.kind {
                 Kind::Quota => {}
                 Kind::Rate(_) => {
@@ -859,6 +896,18 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Edges hold no more than there is, whatever was used beyond that: what is freed of it may be used again.
+    fn check_held(&self, name: &str, start_ms: i64, ceiling: u64) {
+        let book = serde_json::to_value(&self.book).unwrap();
+        let number = |of: &serde_json::Value, name: &str| of[name].as_u64().unwrap_or(0);
+        let accounts = book["accounts"].as_array().unwrap().iter();
+        let mut found = accounts.filter(|account| account["limit"] == name && account["window"] == start_ms);
+        let open = found.next().and_then(|account| account["open"].as_object());
+        let held: u64 =
+            open.iter().flat_map(|open| open.values()).map(|h| number(h, "g") - number(h, "r")).sum();
+        assert!(held <= ceiling, "{name}: {held} units of {ceiling} are held");
     }
 
     /// In each time that ends now, no more was admitted than the burst and what came back in it.
