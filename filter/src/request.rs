@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tollgate_policy::body::Unread;
 use tollgate_policy::body::rpc::Calls;
 use tollgate_policy::compile::{Amount, CompiledLimit, CompiledRoute};
 use tollgate_policy::decision::{Admitted, Bill, Denial, Ending, Fields, Mode, Now, Question, Reservation};
@@ -397,7 +398,8 @@ impl Request {
     }
 
     fn settle(&self, passed: &Passed, status: Option<u16>, watched: Option<&Watched>) {
-        let amount = &|amount: &Amount| watched.and_then(|watched| watched.amount(amount));
+        let amount =
+            &|amount: &Amount| watched.map_or(Err(Unread::Missing), |watched| watched.amount(amount));
         let label = &|from: &LabelFrom| watched.and_then(|watched| watched.label(from));
         let ending = Ending { status, request_bytes: self.intake.bytes(), amount, label };
         self.edge.settle(&passed.of, &passed.reservations, &ending);

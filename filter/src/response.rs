@@ -1,5 +1,6 @@
 //! A response on its way to the caller: what it says of costs is read as it passes, and never held back.
 
+use tollgate_policy::body::Unread;
 use tollgate_policy::body::meter::ResponseReader;
 use tollgate_policy::body::pointer::Pointer;
 use tollgate_policy::compile::{Amount, CompiledRoute};
@@ -18,7 +19,7 @@ pub struct Watched {
     headers: Vec<(Box<str>, Option<u64>)>,
     reader: Option<ResponseReader>,
     pointers: Vec<Pointer>,
-    values: Vec<Option<u64>>,
+    values: Vec<Result<u64, Unread>>,
     label_headers: Vec<(Box<str>, Option<Box<str>>)>,
     label_pointers: Vec<Pointer>,
     labels: Vec<Option<Box<str>>>,
@@ -115,9 +116,12 @@ impl Watched {
         let Some(reader) = self.reader.take() else { return 0 };
         let told = reader.finish();
         self.labels = told.texts;
-        self.values =
-            told.amounts.into_iter().map(|value| value.ok().filter(|units| *units <= UNITS_MAX)).collect();
-        self.values.iter().filter(|value| value.is_none()).count()
+        let bounded = |value: Result<u64, Unread>| match value {
+            Ok(units) if units > UNITS_MAX => Err(Unread::NotANumber),
+            told => told,
+        };
+        self.values = told.amounts.into_iter().map(bounded).collect();
+        self.values.iter().filter(|value| value.is_err()).count()
     }
 
     /// A label that the response told.
@@ -135,16 +139,19 @@ impl Watched {
     }
 
     /// An amount that the response told.
-    pub fn amount(&self, amount: &Amount) -> Option<u64> {
+    pub fn amount(&self, amount: &Amount) -> Result<u64, Unread> {
         match amount {
-            Amount::ResponseBytes => Some(self.bytes),
-            Amount::ResponseHeader(name) => self.headers.iter().find(|(known, _)| known == name)?.1,
+            Amount::ResponseBytes => Ok(self.bytes),
+            Amount::ResponseHeader(name) => {
+                let found = self.headers.iter().find(|(known, _)| known == name);
+                found.and_then(|(_, units)| *units).ok_or(Unread::Missing)
+            }
             Amount::ResponseJson(pointer) => {
-                let at = self.pointers.iter().position(|known| known == pointer)?;
-                self.values.get(at).copied().flatten()
+                let at = self.pointers.iter().position(|known| known == pointer);
+                at.and_then(|at| self.values.get(at).copied()).unwrap_or(Err(Unread::Missing))
             }
             Amount::Units(_) | Amount::RequestBytes | Amount::RequestHeader(_) | Amount::RequestJson(_) => {
-                None
+                Err(Unread::Missing)
             }
         }
     }

@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use crate::body::Unread;
 use crate::compile::{Amount, CompiledCharge, CompiledPolicy, CompiledRoute, On};
 use crate::label::LabelFrom;
 use crate::lease::{Account, AccountKind, Record, SessionId};
@@ -33,8 +34,8 @@ pub struct Ending<'a> {
     pub status: Option<u16>,
     /// Bytes of the request's body that passed.
     pub request_bytes: u64,
-    /// An amount that the response told.
-    pub amount: &'a dyn Fn(&Amount) -> Option<u64>,
+    /// An amount that the response told, or why it did not.
+    pub amount: &'a dyn Fn(&Amount) -> Result<u64, Unread>,
     /// A label that the response told.
     pub label: &'a dyn Fn(&LabelFrom) -> Option<Box<str>>,
 }
@@ -312,8 +313,15 @@ impl Ending<'_> {
         let failed = self.status.is_some_and(|status| route.refund.contains(status));
         let succeeded = self.status.is_some_and(|status| route.success.contains(status));
         let amount = match &rule.amount {
-            Amount::RequestBytes => Some(self.request_bytes),
+            Amount::RequestBytes => Ok(self.request_bytes),
             amount => (self.amount)(amount),
+        };
+        let told = match (amount, rule.default) {
+            (Ok(units), _) => Settled::Is(units),
+            // Callers have a say in how long an answer is: by that none becomes cheaper than what was reserved for it.
+            (Err(Unread::TooLong), Some(units)) if units <= reserved => Settled::Stays,
+            (Err(_), Some(units)) => Settled::Is(units),
+            (Err(_), None) => Settled::Stays,
         };
         if rule.release {
             let released = match (self.status, rule.on) {
@@ -321,8 +329,11 @@ impl Ending<'_> {
                 (Some(_), On::Success) => succeeded,
                 (Some(_), On::Request | On::Response) => !failed,
             };
-            let units =
-                if rule.amount.is_of_response() { amount.or(rule.default).unwrap_or(0) } else { reserved };
+            let units = if rule.amount.is_of_response() {
+                amount.ok().or(rule.default).unwrap_or(0)
+            } else {
+                reserved
+            };
             return if released { Settled::Released(units) } else { Settled::Stays };
         }
         match (self.status, rule.on) {
@@ -335,19 +346,11 @@ impl Ending<'_> {
             (Some(_), On::Request) if failed => Settled::Refunded,
             (Some(_), On::Success) if !succeeded => Settled::Refunded,
             (Some(_), On::Response) if failed => Settled::Unused,
-            (Some(_), On::Response) => match amount.or(rule.default) {
-                Some(units) => Settled::Is(units),
-                None => Settled::Stays,
-            },
+            (Some(_), On::Response) => told,
             (Some(_), On::Request | On::Success) if rule.amount == Amount::RequestBytes => {
                 Settled::Is(self.request_bytes)
             }
-            (Some(_), On::Request | On::Success) if rule.amount.is_of_response() => {
-                match amount.or(rule.default) {
-                    Some(units) => Settled::Is(units),
-                    None => Settled::Stays,
-                }
-            }
+            (Some(_), On::Request | On::Success) if rule.amount.is_of_response() => told,
             (Some(_), On::Request | On::Success) => Settled::Stays,
         }
     }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::body::Unread;
 use crate::compile::{Amount, CompiledPolicy, CompiledRoute};
 use crate::lease::{Account, Record, SessionId};
 
@@ -60,7 +61,8 @@ impl Alone {
     }
 
     fn end(&mut self, bill: &Bill, reservation: &Reservation, status: Option<u16>) {
-        let ending = Ending { status, request_bytes: 0, amount: &|_: &Amount| None, label: &|_| None };
+        let ending =
+            Ending { status, request_bytes: 0, amount: &|_: &Amount| Err(Unread::Missing), label: &|_| None };
         reservation.settle(&self.policy, bill, &mut self.record, &ending, self.now);
     }
 
