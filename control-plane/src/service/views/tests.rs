@@ -81,11 +81,18 @@ fn no_value_changes_the_structure() {
         "{% macro m(v) %}{{ v }}{% endmacro %}{\"name\": {{ m(me.s) }}}",
         "{\"name\": {{ [me.s] | join('') }}}",
         "{\"name\": {{ '%s' | format(me.s) }}}",
+        "{% autoescape 'html' %}{\"name\": {{ me.s | e }}}{% endautoescape %}",
+        "{\"name\": {{ [me.s] | join('') | replace('', '') }}}",
+        "{% set part %}N{% endset %}{\"name\": {{ part | replace('N', me.s) }}}",
+        "{% set part %}%s{% endset %}{\"name\": {{ part | format(me.s) }}}",
+        "{% set part %}{% endset %}{\"name\": {{ [part, me.s] | join }}}",
+        "{% set part %}{% endset %}{\"name\": {{ [me.s] | join(part) }}}",
     ];
     for text in hostile {
         for template in templates {
-            let made: Json = serde_json::from_str(&rendered(template, json!({ "s": text }))).unwrap();
-            assert_eq!(made, json!({ "name": text }), "{template}");
+            let made = rendered(template, json!({ "s": text }));
+            let read: Json = serde_json::from_str(&made).unwrap_or_else(|_| panic!("{template}: {made}"));
+            assert_eq!(read, json!({ "name": text }), "{template}");
         }
     }
     check(
@@ -93,6 +100,57 @@ fn no_value_changes_the_structure() {
         json!({"s": "1"}),
         expect!["views.v.body: line 1 of the template: there is no filter `safe`"],
     );
+}
+
+#[test]
+fn a_part_of_an_answer_that_is_changed_is_a_value_again() {
+    let part = |expression: &str| format!("{{% set t %}}\"Hi N\"{{% endset %}}[{{{{ {expression} }}}}]");
+    check(&part("t | replace('N', me.s)"), json!({"s": "\", 1, \""}), expect![[r#"["\"Hi \", 1, \"\""]"#]]);
+    check(&part("t | trim('\"')"), json!({}), expect![[r#"["Hi N"]"#]]);
+    check(&part("[t, me.s] | join(', ')"), json!({"s": "x"}), expect![[r#"["\"Hi N\", x"]"#]]);
+    check(&part("[me.s, 1] | join(d=t)"), json!({"s": "x"}), expect![[r#"["\"x\"\"Hi N\"1"]"#]]);
+    check(&part("t | split(' ')"), json!({}), expect![[r#"[["\"Hi","N\""]]"#]]);
+    check(&part("t"), json!({}), expect![[r#"["Hi N"]"#]]);
+    let filters = [
+        "lower",
+        "upper",
+        "title",
+        "capitalize",
+        "replace('H', '\"')",
+        "reverse",
+        "trim('\"')",
+        "join",
+        "split",
+        "lines",
+        "list",
+        "first",
+        "last",
+        "string",
+        "unique",
+        "sort",
+        "min",
+        "max",
+        "format",
+        "list | join",
+        "list | map('upper')",
+        "list | sum",
+        "tojson",
+        "e",
+        "escape",
+        "tojson | trim('\"')",
+        "default",
+    ];
+    for filter in filters {
+        for (end, expression) in [("", ""), ("[0]", ""), ("", "~ ''"), ("[1:]", "")] {
+            let template = part(&format!("(t | {filter}){end} {expression}"));
+            let made = rendered(&template, json!({}));
+            let is_json = serde_json::from_str::<Json>(&made).is_ok();
+            assert!(
+                is_json || (made.contains("invalid operation") && !made.contains("no JSON")),
+                "{template}: {made}"
+            );
+        }
+    }
 }
 
 #[test]
