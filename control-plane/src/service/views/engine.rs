@@ -1,18 +1,28 @@
 //! The language that views are written in: Jinja, in which every value is written as JSON and nothing goes on without end.
 //!
 //! A template cannot read files, include other templates or reach anything but what it is given.
+//!
+//! Its author is trusted with time and memory: an instruction may handle as much as there is, such as a text that was doubled
+//! thirty times, and nothing here can stop one that has begun. What callers send is bounded before it gets here.
 
 use minijinja::value::{Rest, Value, ValueKind, ValueOrKwargs};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, filters};
 
-/// Most instructions of one rendering: a few milliseconds of them.
-const FUEL: u64 = 250_000;
+/// Most instructions of one rendering: about a millisecond of plain ones.
+const FUEL: u64 = 100_000;
+
+/// Stack of the thread of a rendering. Values within values are read and dropped level by level on it, and each level takes an
+/// instruction: there are fewer than [`FUEL`]. What is not used of it takes no memory.
+pub(super) const STACK_BYTES: usize = 256 << 20;
 
 /// Deepest nesting of calls of macros.
 const RECURSION_MAX: usize = 64;
 
 /// Most numbers that `range` makes: an instruction may look at all of them.
 const RANGE_MAX: i64 = 10_000;
+
+/// Most digits of a width or a precision in `format`.
+const WIDTH_DIGITS_MAX: usize = 2;
 
 /// Largest answer, bytes.
 pub(super) const OUTPUT_BYTES_MAX: usize = 1 << 20;
@@ -46,6 +56,12 @@ pub(super) fn environment() -> Environment<'static> {
     environment.remove_filter("safe");
     // It shows all that a template is given.
     environment.remove_global("debug");
+    // What a loop puts into it grows with each round.
+    environment.remove_global("namespace");
+    // They fill up to any size, and are for pages.
+    for name in ["indent", "batch", "slice", "pprint"] {
+        environment.remove_filter(name);
+    }
     add_text_filters(&mut environment);
     environment.add_function("range", range);
     environment.add_filter("default", default);
@@ -71,7 +87,6 @@ fn add_text_filters(environment: &mut Environment<'static>) {
         ("lines", Value::from_function(filters::lines)),
         ("list", Value::from_function(filters::list)),
         ("first", Value::from_function(filters::first)),
-        ("format", Value::from_function(filters::format)),
         ("last", Value::from_function(filters::last)),
     ];
     for (name, filter) in text_filters {
@@ -79,6 +94,11 @@ fn add_text_filters(environment: &mut Environment<'static>) {
             plainly(&filter, state, &arguments.into_values())
         });
     }
+    environment.add_filter("format", |state: &mut State<'_, '_>, arguments: Rest<ValueOrKwargs>| {
+        let arguments = arguments.into_values();
+        check_format(arguments.first().and_then(Value::as_str).unwrap_or_default())?;
+        plainly(&Value::from_function(filters::format), state, &arguments)
+    });
     // As HTML, where a template says `autoescape 'html'`, they would write a text without its quotation marks.
     environment.add_filter("e", escape);
     environment.add_filter("escape", escape);
@@ -100,6 +120,22 @@ fn plain(value: &Value) -> Result<Value, Error> {
         ValueKind::Seq | ValueKind::Iterable => Ok(value.try_iter()?.map(|value| text(&value)).collect()),
         _ => Ok(text(value)),
     }
+}
+
+/// Refuses a width or a precision of more than two digits, or one that stands in an argument.
+fn check_format(format: &str) -> Result<(), Error> {
+    for specification in format.split('%').skip(1) {
+        // `%(name)5d` names its argument.
+        let named = specification.strip_prefix('(').and_then(|rest| rest.split_once(')'));
+        let layout = named.map_or(specification, |(_, layout)| layout);
+        let layout = layout.split(char::is_alphabetic).next().unwrap_or_default();
+        let is_long = |digits: &str| digits.len() > WIDTH_DIGITS_MAX;
+        if layout.contains('*') || layout.split(|at: char| !at.is_ascii_digit()).any(is_long) {
+            let text = format!("format takes widths and precisions of at most {WIDTH_DIGITS_MAX} digits");
+            return Err(Error::new(ErrorKind::InvalidOperation, text));
+        }
+    }
+    Ok(())
 }
 
 /// A value as a part of the answer.
