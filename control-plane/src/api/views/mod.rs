@@ -3,6 +3,7 @@
 
 mod context;
 mod ledger;
+mod renderings;
 mod rpc;
 
 use std::sync::Arc;
@@ -12,7 +13,6 @@ use axum::extract::{FromRequest as _, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::Value as Json;
-use tokio::sync::Semaphore;
 
 use super::auth;
 use super::extract::{Path, body_problem, check_media_type, parse_json};
@@ -23,14 +23,10 @@ use crate::service::in_force::InForce;
 use crate::service::views::{Made, View};
 use crate::service::{NotFound, ServiceError};
 use context::Context;
-
-/// Most renderings at a time; further ones wait. Each has a thread of its own, and waits there for the database.
-const RENDERINGS_MAX: usize = 32;
+use renderings::{RENDERINGS, internal};
 
 /// Most levels of a body: a template that puts it into its answer makes some more of them.
 const DEPTH_MAX: usize = 64;
-
-static RENDERINGS: Semaphore = Semaphore::const_new(RENDERINGS_MAX);
 
 /// An answer of a view, as its template words it.
 #[utoipa::path(
@@ -142,9 +138,7 @@ async fn render(
 ) -> Result<Vec<Result<Made, Problem>>, Problem> {
     let policy = in_force.policy.as_ref().ok_or(ServiceError::NotFound(NotFound::View))?;
     let views = policy.views.clone();
-    // Nobody closes it.
-    let _permit = RENDERINGS.acquire().await;
-    let rendered = tokio::task::spawn_blocking(move || {
+    let render = move || {
         let made = bodies.into_iter().map(|body| {
             let made = views.render(&name, context.for_body(&body));
             // What was refused is told as such, and not as a fault of the template.
@@ -154,15 +148,8 @@ async fn render(
             })
         });
         made.collect()
-    });
-    rendered.await.map_err(|error| {
-        tracing::error!(error = &error as &dyn std::error::Error, "a view ended badly");
-        internal()
-    })
-}
-
-fn internal() -> Problem {
-    Problem::new(ProblemKind::Internal, "The control plane's log says what is wrong.")
+    };
+    RENDERINGS.run(render).await
 }
 
 /// The body, or null where there is none.
