@@ -248,7 +248,8 @@ impl From<ServiceError> for Problem {
                 "This tier has a price, and no payment provider sells it here. Ask who runs this API.",
             ),
             ServiceError::View(fault) => {
-                tracing::error!(
+                // It may be due to what was sent, which the template has not thought of.
+                tracing::warn!(
                     view = fault.view,
                     line = fault.line,
                     cause = fault.cause,

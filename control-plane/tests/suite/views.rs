@@ -62,6 +62,8 @@ views:
       {"name": {{ title(request.query.tier) }}, "name_fr": {{ title(request.query.tier, "fr") }}, "week": {{ ago(days=7) }}, "hours": {{ ago(hours=36) }}}
   bought: {body: '{"tier": {{ me.subscription.tier }}, "since": {{ me.subscription.since }}, "effective": {{ me.tier.name }}}'}
   stats: {jsonrpc: true, body: '{"method": {{ request.json.method }}, "days": {{ request.json.params.days }}, "used": {{ limit("messages.hour").used }}}'}
+  since: {body: '{"from": {{ ago(days=request.query.days, hours=request.query.hours) }}}'}
+  public-since: {public: true, body: '{"from": {{ ago(days=request.query.days) }}}'}
   endless: {body: '{% for a in range(9999) %}{% for b in range(9999) %}{% set c = a %}{% endfor %}{% endfor %}1'}
   broken: {body: '{"used": {{ limit("messages.hour").used }}'}
   broken-rpc: {jsonrpc: true, body: '{{ me.subject + 1 }}'}
@@ -351,6 +353,32 @@ async fn json_rpc_is_answered_call_by_call() {
     assert_eq!((status, &body["error"]["code"]), (200, &json!(-32700)), "a call has a body: {body}");
     let bare = served.client.post(format!("http://{}/v1/views/stats", served.address)).json(&call(json!(1)));
     assert_eq!(answer(bare).await.0, StatusCode::UNAUTHORIZED);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn days_and_hours_may_be_of_the_query() {
+    let test = TestDatabase::sqlite();
+    let served = start(&test.url).await;
+    let token = user("alice");
+    for (query, from) in [
+        ("days=7", "2027-02-22T00:00:00Z"),
+        ("days=0&hours=36", "2027-02-27T12:00:00Z"),
+        ("", "2027-03-01T00:00:00Z"),
+        ("days=36525", "1927-03-01T00:00:00Z"),
+    ] {
+        assert_eq!(
+            good(&served, &token, &format!("since?{query}")).await,
+            json!({ "from": from }),
+            "{query}"
+        );
+    }
+    for days in ["x", "", "-1", "1.5", "7d", "36526", "99999999999999999999", "9223372036854775807", "NaN"] {
+        for (token, path) in [(token.as_str(), "since"), ("", "public-since")] {
+            let (status, body) = view(&served, token, &format!("{path}?days={days}")).await;
+            assert_eq!((status, &body["code"]), (400, &json!("query-malformed")), "{path} {days}: {body}");
+        }
+    }
     served.stop().await;
 }
 

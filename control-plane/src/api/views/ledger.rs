@@ -12,8 +12,9 @@ use minijinja::{Error, ErrorKind};
 use serde_json::{Value as Json, json};
 use tokio::runtime::Handle;
 
+use super::refusal::{Refusal, argument, wrong};
 use crate::api::invoices::InvoiceBody;
-use crate::api::problem::{Problem, ProblemKind};
+use crate::api::problem::Problem;
 use crate::api::state::Api;
 use crate::calendar::rfc3339;
 use crate::service::ServiceError;
@@ -29,6 +30,7 @@ pub struct Ledger {
     subject: String,
     may_ask: bool,
     handle: Handle,
+    refusal: Refusal,
     state: Mutex<State>,
 }
 
@@ -38,18 +40,17 @@ struct State {
     known: BTreeMap<String, Value>,
     /// Questions of this rendering.
     asked: u32,
-    /// Why the last question of this rendering was refused.
-    refused: Option<Problem>,
 }
 
 impl Ledger {
     /// What this user may ask.
-    pub fn new(api: Api, user: &EndUser) -> Self {
+    pub fn new(api: Api, user: &EndUser, refusal: Refusal) -> Self {
         Self {
             api,
             subject: user.caller.subject.clone(),
             may_ask: user.decides(),
             handle: Handle::current(),
+            refusal,
             state: Mutex::default(),
         }
     }
@@ -73,13 +74,7 @@ impl Ledger {
 
     /// Before a rendering.
     pub fn begin(&self) {
-        let mut state = self.state();
-        (state.asked, state.refused) = (0, None);
-    }
-
-    /// Why the rendering could not go on, if a question of it was refused.
-    pub fn refused(&self) -> Option<Problem> {
-        self.state().refused.clone()
+        self.state().asked = 0;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -150,33 +145,11 @@ impl Ledger {
             true => self.handle.block_on(ask()),
             false => Err(ServiceError::NotAdministrator.into()),
         };
-        let mut state = self.state();
-        match answer {
-            Ok(answer) => {
-                let answer = Value::from(Serde(answer));
-                state.known.insert(question, answer.clone());
-                Ok(answer)
-            }
-            Err(problem) => {
-                state.refused = Some(problem);
-                Err(Error::new(ErrorKind::InvalidOperation, "this was refused"))
-            }
-        }
+        let answer = answer.map_err(|problem| self.refusal.refuse(problem))?;
+        let answer = Value::from(Serde(answer));
+        self.state().known.insert(question, answer.clone());
+        Ok(answer)
     }
-}
-
-/// An argument by its place or its name; null and what is not there count as not given.
-fn argument(placed: Option<Value>, named: &Kwargs, name: &str) -> Result<Option<Value>, Error> {
-    let given = match placed {
-        Some(value) => Some(value),
-        None => named.get::<Option<Value>>(name)?,
-    };
-    Ok(given.filter(|value| !value.is_undefined() && !value.is_none()))
-}
-
-// What stands in an argument may be of the template or of the request that it looks at: so it is told to whoever asks.
-fn wrong(detail: String) -> Problem {
-    Problem::new(ProblemKind::QueryMalformed, detail)
 }
 
 fn text(value: Option<&Value>, name: &str) -> Result<Option<String>, Problem> {

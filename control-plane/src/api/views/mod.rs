@@ -3,6 +3,7 @@
 
 mod context;
 mod ledger;
+mod refusal;
 mod renderings;
 mod rpc;
 
