@@ -117,6 +117,7 @@ kinds! {
     ArchiveMissing NOT_FOUND "archive-missing" "The subject has no such archive";
     ArchiveInvalid UNPROCESSABLE_ENTITY "archive-invalid" "This cannot be an archive";
     ViewMissing NOT_FOUND "view-missing" "The policy in force has no such view";
+    BatchTooLarge PAYLOAD_TOO_LARGE "batch-too-large" "The batch asks for too much";
     ViewFailed INTERNAL_SERVER_ERROR "view-failed" "The view cannot be answered";
     ArchiveRestored CONFLICT "archive-restored" "The archive was given back already";
 }

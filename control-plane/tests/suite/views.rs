@@ -64,6 +64,8 @@ views:
   stats: {jsonrpc: true, body: '{"method": {{ request.json.method }}, "days": {{ request.json.params.days }}, "used": {{ limit("messages.hour").used }}}'}
   since: {body: '{"from": {{ ago(days=request.query.days, hours=request.query.hours) }}}'}
   public-since: {public: true, body: '{"from": {{ ago(days=request.query.days) }}}'}
+  used-since: {jsonrpc: true, body: '{{ usage(by="total", from=request.json.params.from) | length }}'}
+  long: {jsonrpc: true, body: '{{ "x" * 1000000 }}'}
   endless: {body: '{% for a in range(9999) %}{% for b in range(9999) %}{% set c = a %}{% endfor %}{% endfor %}1'}
   broken: {body: '{"used": {{ limit("messages.hour").used }}'}
   broken-rpc: {jsonrpc: true, body: '{{ me.subject + 1 }}'}
@@ -378,6 +380,39 @@ async fn days_and_hours_may_be_of_the_query() {
             let (status, body) = view(&served, token, &format!("{path}?days={days}")).await;
             assert_eq!((status, &body["code"]), (400, &json!("query-malformed")), "{path} {days}: {body}");
         }
+    }
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_asks_and_answers_no_more_than_is_bounded() {
+    let test = TestDatabase::sqlite();
+    let served = start(&test.url).await;
+    let token = user("alice");
+    let call = |id: usize, from: String| json!({"jsonrpc": "2.0", "id": id, "method": "m", "params": {"from": from}});
+    let day = |number: usize| format!("2027-02-{number:02}");
+    let batch: Vec<Value> = (1..=20).map(|id| call(id, day(id))).chain([call(21, day(1))]).collect();
+    let (status, body) = post(&served, &token, "used-since", &json!(batch).to_string()).await;
+    assert_eq!(status, 200, "{body}");
+    for (at, answer) in body.as_array().unwrap().iter().enumerate() {
+        match at {
+            // What was asked before is known.
+            0..16 | 20 => assert_eq!(answer["result"], 0, "{answer}"),
+            _ => {
+                let said = (&answer["error"]["code"], &answer["error"]["data"]["code"]);
+                assert_eq!(said, (&json!(-32600), &json!("batch-too-large")), "{answer}");
+            }
+        }
+    }
+    let wrong = json!([call(1, "yesterday".to_owned()), call(2, day(1))]);
+    let (_, body) = post(&served, &token, "used-since", &wrong.to_string()).await;
+    let said = (&body[0]["error"]["code"], &body[0]["error"]["data"]["code"], &body[1]["result"]);
+    assert_eq!(said, (&json!(-32602), &json!("query-malformed"), &json!(0)), "{body}");
+    let long: Vec<Value> = (1..=3).map(|id| call(id, day(1))).collect();
+    let (_, body) = post(&served, &token, "long", &json!(long).to_string()).await;
+    assert_eq!(body[0]["result"].as_str().map(str::len), Some(1_000_000));
+    for refused in [&body[1], &body[2]] {
+        assert_eq!(refused["error"]["data"]["code"], "batch-too-large", "{refused}");
     }
     served.stop().await;
 }

@@ -1,5 +1,5 @@
 //! `usage` and `costs`: what a template asks of the ledger, of nobody but the user whose token it is. At most 8 questions a
-//! rendering; what was asked before in the same request is known.
+//! rendering, and 16 a request; what was asked before in the same request is known.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 
 use super::refusal::{Refusal, argument, wrong};
 use crate::api::invoices::InvoiceBody;
-use crate::api::problem::Problem;
+use crate::api::problem::{Problem, ProblemKind};
 use crate::api::state::Api;
 use crate::calendar::rfc3339;
 use crate::service::ServiceError;
@@ -23,6 +23,9 @@ use crate::service::usage::{UsagePeriod, UsageQuery};
 
 /// Most questions of one rendering.
 const QUESTIONS_MAX: u32 = 8;
+
+/// Most questions of one request: a batch has many renderings. All answers are kept until it ends.
+const REQUEST_QUESTIONS_MAX: usize = 16;
 
 /// What a template asks of the ledger.
 pub struct Ledger {
@@ -40,6 +43,8 @@ struct State {
     known: BTreeMap<String, Value>,
     /// Questions of this rendering.
     asked: u32,
+    /// Questions of the whole request.
+    asked_in_all: usize,
 }
 
 impl Ledger {
@@ -139,7 +144,11 @@ impl Ledger {
                 let text = format!("a view asks for usage and costs at most {QUESTIONS_MAX} times");
                 return Err(Error::new(ErrorKind::InvalidOperation, text));
             }
+            if state.asked_in_all >= REQUEST_QUESTIONS_MAX {
+                return Err(self.refusal.refuse(too_many()));
+            }
             state.asked += 1;
+            state.asked_in_all += 1;
         }
         let answer = match self.may_ask {
             true => self.handle.block_on(ask()),
@@ -150,6 +159,13 @@ impl Ledger {
         self.state().known.insert(question, answer.clone());
         Ok(answer)
     }
+}
+
+fn too_many() -> Problem {
+    let text = format!(
+        "The calls ask for usage and costs more than {REQUEST_QUESTIONS_MAX} times. Send fewer at once."
+    );
+    Problem::new(ProblemKind::BatchTooLarge, text)
 }
 
 fn text(value: Option<&Value>, name: &str) -> Result<Option<String>, Problem> {

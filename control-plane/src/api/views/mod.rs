@@ -21,7 +21,7 @@ use super::plans::CACHE_CONTROL;
 use super::problem::{Problem, ProblemBody, ProblemKind};
 use super::state::Api;
 use crate::service::in_force::InForce;
-use crate::service::views::{Made, View};
+use crate::service::views::{ANSWER_BYTES_MAX, Made, View};
 use crate::service::{NotFound, ServiceError};
 use context::Context;
 use renderings::{RENDERINGS, internal};
@@ -130,7 +130,7 @@ async fn answer_calls(
 }
 
 /// Renders a view once for each of `bodies`, off the threads that serve: a template may go on for milliseconds, and waits where it
-/// asks the database.
+/// asks the database. Together they make at most so much as one may.
 async fn render(
     in_force: &Arc<InForce>,
     name: String,
@@ -140,17 +140,26 @@ async fn render(
     let policy = in_force.policy.as_ref().ok_or(ServiceError::NotFound(NotFound::View))?;
     let views = policy.views.clone();
     let render = move || {
+        let mut left = Some(ANSWER_BYTES_MAX);
         let made = bodies.into_iter().map(|body| {
+            let before = left.ok_or_else(too_large)?;
             let made = views.render(&name, context.for_body(&body));
             // What was refused is told as such, and not as a fault of the template.
-            made.map_err(|fault| match context.refused() {
+            let made = made.map_err(|fault| match context.refused() {
                 Some(problem) => problem,
                 None => ServiceError::View(fault).into(),
-            })
+            })?;
+            left = before.checked_sub(made.json.len());
+            left.map(|_| made).ok_or_else(too_large)
         });
         made.collect()
     };
     RENDERINGS.run(render).await
+}
+
+fn too_large() -> Problem {
+    let text = format!("The answers have more than {ANSWER_BYTES_MAX} bytes. Send fewer calls at once.");
+    Problem::new(ProblemKind::BatchTooLarge, text)
 }
 
 /// The body, or null where there is none.
