@@ -118,7 +118,9 @@ async fn texts_are_in_any_language_and_what_there_is_not_has_a_status() {
     on_each_database(async |test| {
         let served = start(&test.url).await;
         let free = json!({"name": "Free", "name_fr": "Gratuit", "week": "2027-02-22T00:00:00Z", "hours": "2027-02-27T12:00:00Z"});
-        assert_eq!(view(&served, "", "plan?tier=free").await, (200, free));
+        assert_eq!(view(&served, "", "plan?tier=free").await, (200, free.clone()));
+        // So Envoy puts a path's part and a client's own query together.
+        assert_eq!(view(&served, "", "plan?tier=free&?days=3").await, (200, free));
         // A tier that is not offered is no plan; without a title it is called by its name.
         let (status, inner) = view(&served, "", "plan?tier=inner").await;
         assert_eq!((status, &inner["name_fr"]), (404, &json!("inner")), "{inner}");
