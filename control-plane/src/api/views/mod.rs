@@ -59,6 +59,9 @@ pub async fn show(
         (status = 204, description = "JSON-RPC with notifications alone"),
         (status = 404, body = ProblemBody, description = "view-missing"),
         (status = 409, body = ProblemBody, description = "no-prices"),
+        (status = 413, body = ProblemBody, description = "body-too-large"),
+        (status = 415, body = ProblemBody, description = "media-type"),
+        (status = 422, body = ProblemBody, description = "amount-too-large"),
     )
 )]
 pub async fn ask(
