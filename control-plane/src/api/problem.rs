@@ -117,6 +117,7 @@ kinds! {
     ArchiveMissing NOT_FOUND "archive-missing" "The subject has no such archive";
     ArchiveInvalid UNPROCESSABLE_ENTITY "archive-invalid" "This cannot be an archive";
     ViewMissing NOT_FOUND "view-missing" "The policy in force has no such view";
+    BatchTooLarge PAYLOAD_TOO_LARGE "batch-too-large" "The batch asks for too much";
     ViewFailed INTERNAL_SERVER_ERROR "view-failed" "The view cannot be answered";
     ArchiveRestored CONFLICT "archive-restored" "The archive was given back already";
 }
@@ -248,7 +249,8 @@ impl From<ServiceError> for Problem {
                 "This tier has a price, and no payment provider sells it here. Ask who runs this API.",
             ),
             ServiceError::View(fault) => {
-                tracing::error!(
+                // It may be due to what was sent, which the template has not thought of.
+                tracing::warn!(
                     view = fault.view,
                     line = fault.line,
                     cause = fault.cause,

@@ -213,7 +213,7 @@ async fn a_lower_maximum_tells_the_thresholds_that_it_reaches_once() {
             served.put(&format!("/v1/subscriptions/{subject}"), json!({"tier": tier})).await;
         };
         // Of a thousand, and of five.
-        for (subject, taken) in [("user:a", 4), ("user:b", 6), ("user:c", 3), ("user:d", 5)] {
+        for (subject, taken) in [("user:a", 4), ("user:b", 6), ("user:c", 3), ("user:d", 5), ("user:e", 3)] {
             subscribe(subject, "pro").await;
             assert_eq!(served.sync(sync_body(&session(1), subject, taken, taken)).await.0, 200);
         }
@@ -224,14 +224,19 @@ async fn a_lower_maximum_tells_the_thresholds_that_it_reaches_once() {
         }
         // And what was scheduled, when its moment has come.
         let down = json!({"at": "2027-03-01T00:10:00Z", "tier": "free"});
-        post_ok(&served, "/v1/subscriptions/user:d/changes", down).await;
+        for subject in ["user:d", "user:e"] {
+            post_ok(&served, &format!("/v1/subscriptions/{subject}/changes"), down.clone()).await;
+        }
         served.clock.pass(600_000);
+        // A sync may tell of the lower maximum before the change is written down: it is told once all the same.
+        assert_eq!(served.sync(sync_body(&session(1), "user:e", 4, 4)).await.0, 200);
         Moments.look(&served.plane).await.unwrap();
-        let received = receiver.wait(7).await;
+        let received = receiver.wait(8).await;
         let of = |subject: &str| -> Vec<Received> {
             received.iter().filter(|event| event.json()["data"]["subject"] == subject).cloned().collect()
         };
         assert_eq!(told(&of("user:a")), ["threshold.reached 80"]);
+        assert_eq!(told(&of("user:e")), ["threshold.reached 80"]);
         let all = ["threshold.reached 100", "threshold.reached 80", "threshold.reached 95"];
         assert_eq!(
             (told(&of("user:b")), told(&of("user:d"))),
@@ -244,10 +249,10 @@ async fn a_lower_maximum_tells_the_thresholds_that_it_reaches_once() {
         );
         // The next unit crosses the next line, and tells that one alone.
         assert_eq!(served.sync(sync_body(&session(1), "user:a", 5, 5)).await.0, 200);
-        let received = receiver.wait(9).await;
-        assert_eq!(received.len(), 9, "{:?}", told(&received));
+        let received = receiver.wait(10).await;
+        assert_eq!(received.len(), 10, "{:?}", told(&received));
         let events = served.get("/v1/events?limit=100").await;
-        assert_eq!(events["items"].as_array().unwrap().len(), 9, "each once");
+        assert_eq!(events["items"].as_array().unwrap().len(), 10, "each once");
         served.stop().await;
     })
     .await;

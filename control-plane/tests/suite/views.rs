@@ -62,6 +62,10 @@ views:
       {"name": {{ title(request.query.tier) }}, "name_fr": {{ title(request.query.tier, "fr") }}, "week": {{ ago(days=7) }}, "hours": {{ ago(hours=36) }}}
   bought: {body: '{"tier": {{ me.subscription.tier }}, "since": {{ me.subscription.since }}, "effective": {{ me.tier.name }}}'}
   stats: {jsonrpc: true, body: '{"method": {{ request.json.method }}, "days": {{ request.json.params.days }}, "used": {{ limit("messages.hour").used }}}'}
+  since: {body: '{"from": {{ ago(days=request.query.days, hours=request.query.hours) }}}'}
+  public-since: {public: true, body: '{"from": {{ ago(days=request.query.days) }}}'}
+  used-since: {jsonrpc: true, body: '{{ usage(by="total", from=request.json.params.from) | length }}'}
+  long: {jsonrpc: true, body: '{{ "x" * 1000000 }}'}
   endless: {body: '{% for a in range(9999) %}{% for b in range(9999) %}{% set c = a %}{% endfor %}{% endfor %}1'}
   broken: {body: '{"used": {{ limit("messages.hour").used }}'}
   broken-rpc: {jsonrpc: true, body: '{{ me.subject + 1 }}'}
@@ -114,7 +118,9 @@ async fn texts_are_in_any_language_and_what_there_is_not_has_a_status() {
     on_each_database(async |test| {
         let served = start(&test.url).await;
         let free = json!({"name": "Free", "name_fr": "Gratuit", "week": "2027-02-22T00:00:00Z", "hours": "2027-02-27T12:00:00Z"});
-        assert_eq!(view(&served, "", "plan?tier=free").await, (200, free));
+        assert_eq!(view(&served, "", "plan?tier=free").await, (200, free.clone()));
+        // So Envoy puts a path's part and a client's own query together.
+        assert_eq!(view(&served, "", "plan?tier=free&?days=3").await, (200, free));
         // A tier that is not offered is no plan; without a title it is called by its name.
         let (status, inner) = view(&served, "", "plan?tier=inner").await;
         assert_eq!((status, &inner["name_fr"]), (404, &json!("inner")), "{inner}");
@@ -351,6 +357,65 @@ async fn json_rpc_is_answered_call_by_call() {
     assert_eq!((status, &body["error"]["code"]), (200, &json!(-32700)), "a call has a body: {body}");
     let bare = served.client.post(format!("http://{}/v1/views/stats", served.address)).json(&call(json!(1)));
     assert_eq!(answer(bare).await.0, StatusCode::UNAUTHORIZED);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn days_and_hours_may_be_of_the_query() {
+    let test = TestDatabase::sqlite();
+    let served = start(&test.url).await;
+    let token = user("alice");
+    for (query, from) in [
+        ("days=7", "2027-02-22T00:00:00Z"),
+        ("days=0&hours=36", "2027-02-27T12:00:00Z"),
+        ("", "2027-03-01T00:00:00Z"),
+        ("days=36525", "1927-03-01T00:00:00Z"),
+    ] {
+        assert_eq!(
+            good(&served, &token, &format!("since?{query}")).await,
+            json!({ "from": from }),
+            "{query}"
+        );
+    }
+    for days in ["x", "", "-1", "1.5", "7d", "36526", "99999999999999999999", "9223372036854775807", "NaN"] {
+        for (token, path) in [(token.as_str(), "since"), ("", "public-since")] {
+            let (status, body) = view(&served, token, &format!("{path}?days={days}")).await;
+            assert_eq!((status, &body["code"]), (400, &json!("query-malformed")), "{path} {days}: {body}");
+        }
+    }
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_asks_and_answers_no_more_than_is_bounded() {
+    let test = TestDatabase::sqlite();
+    let served = start(&test.url).await;
+    let token = user("alice");
+    let call = |id: usize, from: String| json!({"jsonrpc": "2.0", "id": id, "method": "m", "params": {"from": from}});
+    let day = |number: usize| format!("2027-02-{number:02}");
+    let batch: Vec<Value> = (1..=20).map(|id| call(id, day(id))).chain([call(21, day(1))]).collect();
+    let (status, body) = post(&served, &token, "used-since", &json!(batch).to_string()).await;
+    assert_eq!(status, 200, "{body}");
+    for (at, answer) in body.as_array().unwrap().iter().enumerate() {
+        match at {
+            // What was asked before is known.
+            0..16 | 20 => assert_eq!(answer["result"], 0, "{answer}"),
+            _ => {
+                let said = (&answer["error"]["code"], &answer["error"]["data"]["code"]);
+                assert_eq!(said, (&json!(-32600), &json!("batch-too-large")), "{answer}");
+            }
+        }
+    }
+    let wrong = json!([call(1, "yesterday".to_owned()), call(2, day(1))]);
+    let (_, body) = post(&served, &token, "used-since", &wrong.to_string()).await;
+    let said = (&body[0]["error"]["code"], &body[0]["error"]["data"]["code"], &body[1]["result"]);
+    assert_eq!(said, (&json!(-32602), &json!("query-malformed"), &json!(0)), "{body}");
+    let long: Vec<Value> = (1..=3).map(|id| call(id, day(1))).collect();
+    let (_, body) = post(&served, &token, "long", &json!(long).to_string()).await;
+    assert_eq!(body[0]["result"].as_str().map(str::len), Some(1_000_000));
+    for refused in [&body[1], &body[2]] {
+        assert_eq!(refused["error"]["data"]["code"], "batch-too-large", "{refused}");
+    }
     served.stop().await;
 }
 

@@ -10,6 +10,7 @@ use serde_json::{Value as Json, json};
 use tollgate_policy::document::Localized;
 
 use super::ledger::Ledger;
+use super::refusal::{Refusal, argument, wrong};
 use crate::api::me::{MeBody, languages, me_body};
 use crate::api::plans::{PlanBody, PlanList, Spoken};
 use crate::api::problem::Problem;
@@ -21,11 +22,15 @@ use crate::service::me::EndUser;
 use crate::service::views::View;
 use crate::service::{NotFound, ServiceError};
 
+/// How far `ago` looks back by days, and by hours: a century.
+const AGO_MS_MAX: i64 = 36_525 * DAY_MS;
+
 /// What the templates of one request are given.
 pub struct Context {
     values: BTreeMap<&'static str, Value>,
     request: Json,
     ledger: Option<Arc<Ledger>>,
+    refusal: Refusal,
 }
 
 impl Context {
@@ -39,10 +44,10 @@ impl Context {
     ) -> Result<Self, Problem> {
         let policy = in_force.policy.as_ref().ok_or(ServiceError::NotFound(NotFound::View))?;
         let languages = languages(&request.headers);
-        let mut values = BTreeMap::new();
+        let (mut values, refusal) = (BTreeMap::new(), Refusal::default());
         let now_ms = api.plane.clock.now_ms();
         values.insert("now", Value::from(rfc3339(now_ms)));
-        values.insert("ago", ago(now_ms));
+        values.insert("ago", ago(now_ms, refusal.clone()));
         let tiers = &policy.document.tiers;
         let titles = tiers.iter().map(|(name, tier)| {
             let title = tier.title.clone().unwrap_or_else(|| Localized::Text(name.clone()));
@@ -62,7 +67,7 @@ impl Context {
                 values.insert("me", document(&me, &user, claims));
             }
             if view.refers_to(&["usage", "costs"]) {
-                let asked = Arc::new(Ledger::new(api.clone(), &user));
+                let asked = Arc::new(Ledger::new(api.clone(), &user, refusal.clone()));
                 values.extend(asked.functions());
                 ledger = Some(asked);
             }
@@ -77,11 +82,12 @@ impl Context {
             "query": query(request),
             "language": languages.best(),
         });
-        Ok(Self { values, request, ledger })
+        Ok(Self { values, request, ledger, refusal })
     }
 
     /// The context of one rendering, with what was sent.
     pub fn for_body(&self, body: &Json) -> BTreeMap<&'static str, Value> {
+        self.refusal.clear();
         if let Some(ledger) = &self.ledger {
             ledger.begin();
         }
@@ -96,7 +102,7 @@ impl Context {
 
     /// Why a function of the last rendering was refused, if one was.
     pub fn refused(&self) -> Option<Problem> {
-        self.ledger.as_ref()?.refused()
+        self.refusal.problem()
     }
 }
 
@@ -143,13 +149,26 @@ fn localized(texts: BTreeMap<String, Localized>, languages: Languages) -> Value 
 }
 
 /// The moment so many days and hours ago, RFC 3339.
-fn ago(now_ms: i64) -> Value {
-    Value::from_function(move |rest: Kwargs| -> Result<Value, minijinja::Error> {
-        let (days, hours) = (rest.get::<Option<u32>>("days")?, rest.get::<Option<u32>>("hours")?);
-        rest.assert_all_used()?;
-        let ms = i64::from(days.unwrap_or(0)) * DAY_MS + i64::from(hours.unwrap_or(0)) * HOUR_MS;
-        Ok(Value::from(rfc3339(now_ms.saturating_sub(ms))))
+fn ago(now_ms: i64, refusal: Refusal) -> Value {
+    Value::from_function(move |named: Kwargs| -> Result<Value, minijinja::Error> {
+        let (days, hours) = (argument(None, &named, "days")?, argument(None, &named, "hours")?);
+        named.assert_all_used()?;
+        let ms = ago_ms(days.as_ref(), "days", DAY_MS)
+            .and_then(|ms| Ok(ms + ago_ms(hours.as_ref(), "hours", HOUR_MS)?));
+        ms.map(|ms| Value::from(rfc3339(now_ms.saturating_sub(ms))))
+            .map_err(|problem| refusal.refuse(problem))
     })
+}
+
+/// So many times `unit_ms`, of a number or of its digits.
+fn ago_ms(count: Option<&Value>, name: &str, unit_ms: i64) -> Result<i64, Problem> {
+    let Some(count) = count else { return Ok(0) };
+    let number = match count.as_str() {
+        Some(digits) => digits.parse().ok(),
+        None => i64::try_from(count.clone()).ok(),
+    };
+    let ms = number.and_then(|number| number.checked_mul(unit_ms)).filter(|ms| (0..=AGO_MS_MAX).contains(ms));
+    ms.ok_or_else(|| wrong(format!("Give `{name}` as a whole number, of at most a century.")))
 }
 
 fn by_name(values: BTreeMap<String, Value>) -> Value {

@@ -1,5 +1,5 @@
 //! `usage` and `costs`: what a template asks of the ledger, of nobody but the user whose token it is. At most 8 questions a
-//! rendering; what was asked before in the same request is known.
+//! rendering, and 16 a request; what was asked before in the same request is known.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +12,7 @@ use minijinja::{Error, ErrorKind};
 use serde_json::{Value as Json, json};
 use tokio::runtime::Handle;
 
+use super::refusal::{Refusal, argument, wrong};
 use crate::api::invoices::InvoiceBody;
 use crate::api::problem::{Problem, ProblemKind};
 use crate::api::state::Api;
@@ -23,12 +24,16 @@ use crate::service::usage::{UsagePeriod, UsageQuery};
 /// Most questions of one rendering.
 const QUESTIONS_MAX: u32 = 8;
 
+/// Most questions of one request: a batch has many renderings. All answers are kept until it ends.
+const REQUEST_QUESTIONS_MAX: usize = 16;
+
 /// What a template asks of the ledger.
 pub struct Ledger {
     api: Api,
     subject: String,
     may_ask: bool,
     handle: Handle,
+    refusal: Refusal,
     state: Mutex<State>,
 }
 
@@ -38,18 +43,19 @@ struct State {
     known: BTreeMap<String, Value>,
     /// Questions of this rendering.
     asked: u32,
-    /// Why the last question of this rendering was refused.
-    refused: Option<Problem>,
+    /// Questions of the whole request.
+    asked_in_all: usize,
 }
 
 impl Ledger {
     /// What this user may ask.
-    pub fn new(api: Api, user: &EndUser) -> Self {
+    pub fn new(api: Api, user: &EndUser, refusal: Refusal) -> Self {
         Self {
             api,
             subject: user.caller.subject.clone(),
             may_ask: user.decides(),
             handle: Handle::current(),
+            refusal,
             state: Mutex::default(),
         }
     }
@@ -73,13 +79,7 @@ impl Ledger {
 
     /// Before a rendering.
     pub fn begin(&self) {
-        let mut state = self.state();
-        (state.asked, state.refused) = (0, None);
-    }
-
-    /// Why the rendering could not go on, if a question of it was refused.
-    pub fn refused(&self) -> Option<Problem> {
-        self.state().refused.clone()
+        self.state().asked = 0;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -144,39 +144,28 @@ impl Ledger {
                 let text = format!("a view asks for usage and costs at most {QUESTIONS_MAX} times");
                 return Err(Error::new(ErrorKind::InvalidOperation, text));
             }
+            if state.asked_in_all >= REQUEST_QUESTIONS_MAX {
+                return Err(self.refusal.refuse(too_many()));
+            }
             state.asked += 1;
+            state.asked_in_all += 1;
         }
         let answer = match self.may_ask {
             true => self.handle.block_on(ask()),
             false => Err(ServiceError::NotAdministrator.into()),
         };
-        let mut state = self.state();
-        match answer {
-            Ok(answer) => {
-                let answer = Value::from(Serde(answer));
-                state.known.insert(question, answer.clone());
-                Ok(answer)
-            }
-            Err(problem) => {
-                state.refused = Some(problem);
-                Err(Error::new(ErrorKind::InvalidOperation, "this was refused"))
-            }
-        }
+        let answer = answer.map_err(|problem| self.refusal.refuse(problem))?;
+        let answer = Value::from(Serde(answer));
+        self.state().known.insert(question, answer.clone());
+        Ok(answer)
     }
 }
 
-/// An argument by its place or its name; null and what is not there count as not given.
-fn argument(placed: Option<Value>, named: &Kwargs, name: &str) -> Result<Option<Value>, Error> {
-    let given = match placed {
-        Some(value) => Some(value),
-        None => named.get::<Option<Value>>(name)?,
-    };
-    Ok(given.filter(|value| !value.is_undefined() && !value.is_none()))
-}
-
-// What stands in an argument may be of the template or of the request that it looks at: so it is told to whoever asks.
-fn wrong(detail: String) -> Problem {
-    Problem::new(ProblemKind::QueryMalformed, detail)
+fn too_many() -> Problem {
+    let text = format!(
+        "The calls ask for usage and costs more than {REQUEST_QUESTIONS_MAX} times. Send fewer at once."
+    );
+    Problem::new(ProblemKind::BatchTooLarge, text)
 }
 
 fn text(value: Option<&Value>, name: &str) -> Result<Option<String>, Problem> {

@@ -3,6 +3,8 @@
 
 mod context;
 mod ledger;
+mod refusal;
+mod renderings;
 mod rpc;
 
 use std::sync::Arc;
@@ -12,7 +14,6 @@ use axum::extract::{FromRequest as _, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::Value as Json;
-use tokio::sync::Semaphore;
 
 use super::auth;
 use super::extract::{Path, body_problem, check_media_type, parse_json};
@@ -20,17 +21,13 @@ use super::plans::CACHE_CONTROL;
 use super::problem::{Problem, ProblemBody, ProblemKind};
 use super::state::Api;
 use crate::service::in_force::InForce;
-use crate::service::views::{Made, View};
+use crate::service::views::{ANSWER_BYTES_MAX, Made, View};
 use crate::service::{NotFound, ServiceError};
 use context::Context;
-
-/// Most renderings at a time; further ones wait. Each has a thread of its own, and waits there for the database.
-const RENDERINGS_MAX: usize = 32;
+use renderings::{RENDERINGS, internal};
 
 /// Most levels of a body: a template that puts it into its answer makes some more of them.
 const DEPTH_MAX: usize = 64;
-
-static RENDERINGS: Semaphore = Semaphore::const_new(RENDERINGS_MAX);
 
 /// An answer of a view, as its template words it.
 #[utoipa::path(
@@ -62,6 +59,9 @@ pub async fn show(
         (status = 204, description = "JSON-RPC with notifications alone"),
         (status = 404, body = ProblemBody, description = "view-missing"),
         (status = 409, body = ProblemBody, description = "no-prices"),
+        (status = 413, body = ProblemBody, description = "body-too-large"),
+        (status = 415, body = ProblemBody, description = "media-type"),
+        (status = 422, body = ProblemBody, description = "amount-too-large"),
     )
 )]
 pub async fn ask(
@@ -133,7 +133,7 @@ async fn answer_calls(
 }
 
 /// Renders a view once for each of `bodies`, off the threads that serve: a template may go on for milliseconds, and waits where it
-/// asks the database.
+/// asks the database. Together they make at most so much as one may.
 async fn render(
     in_force: &Arc<InForce>,
     name: String,
@@ -142,27 +142,27 @@ async fn render(
 ) -> Result<Vec<Result<Made, Problem>>, Problem> {
     let policy = in_force.policy.as_ref().ok_or(ServiceError::NotFound(NotFound::View))?;
     let views = policy.views.clone();
-    // Nobody closes it.
-    let _permit = RENDERINGS.acquire().await;
-    let rendered = tokio::task::spawn_blocking(move || {
+    let render = move || {
+        let mut left = Some(ANSWER_BYTES_MAX);
         let made = bodies.into_iter().map(|body| {
+            let before = left.ok_or_else(too_large)?;
             let made = views.render(&name, context.for_body(&body));
             // What was refused is told as such, and not as a fault of the template.
-            made.map_err(|fault| match context.refused() {
+            let made = made.map_err(|fault| match context.refused() {
                 Some(problem) => problem,
                 None => ServiceError::View(fault).into(),
-            })
+            })?;
+            left = before.checked_sub(made.json.len());
+            left.map(|_| made).ok_or_else(too_large)
         });
         made.collect()
-    });
-    rendered.await.map_err(|error| {
-        tracing::error!(error = &error as &dyn std::error::Error, "a view ended badly");
-        internal()
-    })
+    };
+    RENDERINGS.run(render).await
 }
 
-fn internal() -> Problem {
-    Problem::new(ProblemKind::Internal, "The control plane's log says what is wrong.")
+fn too_large() -> Problem {
+    let text = format!("The answers have more than {ANSWER_BYTES_MAX} bytes. Send fewer calls at once.");
+    Problem::new(ProblemKind::BatchTooLarge, text)
 }
 
 /// The body, or null where there is none.

@@ -12,6 +12,7 @@ const CALLS_MAX: usize = 100;
 // JSON-RPC 2.0 section 5.1.
 const PARSE_ERROR: i32 = -32_700;
 const INVALID_REQUEST: i32 = -32_600;
+const INVALID_PARAMS: i32 = -32_602;
 const INTERNAL_ERROR: i32 = -32_603;
 
 /// The calls of a request.
@@ -73,7 +74,7 @@ impl Batch {
                 Err(problem) => {
                     let body = problem.into_body();
                     let data = json!({ "code": body.code, "detail": body.detail, "status": body.status });
-                    error(id, INTERNAL_ERROR, &body.title, Some(data))
+                    error(id, code(body.status), &body.title, Some(data))
                 }
             }),
         });
@@ -101,6 +102,15 @@ impl Member {
     }
 }
 
+/// The code of a problem with this status: whether the call was wrong, the batch too large, or neither.
+fn code(status: u16) -> i32 {
+    match status {
+        400 => INVALID_PARAMS,
+        413 => INVALID_REQUEST,
+        _ => INTERNAL_ERROR,
+    }
+}
+
 fn error(id: &Json, code: i32, message: &str, data: Option<Json>) -> String {
     let mut error = json!({ "code": code, "message": message });
     if let (Some(data), Some(members)) = (data, error.as_object_mut()) {
@@ -121,6 +131,8 @@ mod tests {
             Err(refusal) => refusal,
             Ok(batch) => {
                 let results = batch.to_answer().into_iter().map(|call| match call["method"].as_str() {
+                    Some("from") => Err(Problem::new(ProblemKind::QueryMalformed, "Give a moment.")),
+                    Some("much") => Err(Problem::new(ProblemKind::BatchTooLarge, "Send fewer.")),
                     Some("fails") => Err(Problem::new(ProblemKind::ViewFailed, "Tell somebody.")),
                     _ => Ok(Made { status: 200, json: call["method"].to_string() }),
                 });
@@ -152,6 +164,22 @@ mod tests {
             r#"[{"jsonrpc": "2.0", "id": 1, "method": "fails"}, {"jsonrpc": "2.0", "id": 2, "method": "b"}]"#,
             expect![[
                 r#"[{"error":{"code":-32603,"data":{"code":"view-failed","detail":"Tell somebody.","status":500},"message":"The view cannot be answered"},"id":1,"jsonrpc":"2.0"},{"jsonrpc":"2.0","id":2,"result":"b"}]"#
+            ]],
+        );
+    }
+
+    #[test]
+    fn what_the_caller_can_mend_is_told_as_the_callers_fault() {
+        check(
+            r#"{"jsonrpc": "2.0", "id": 1, "method": "from"}"#,
+            expect![[
+                r#"{"error":{"code":-32602,"data":{"code":"query-malformed","detail":"Give a moment.","status":400},"message":"The query is not understood"},"id":1,"jsonrpc":"2.0"}"#
+            ]],
+        );
+        check(
+            r#"{"jsonrpc": "2.0", "id": 1, "method": "much"}"#,
+            expect![[
+                r#"{"error":{"code":-32600,"data":{"code":"batch-too-large","detail":"Send fewer.","status":413},"message":"The batch asks for too much"},"id":1,"jsonrpc":"2.0"}"#
             ]],
         );
     }

@@ -14,6 +14,12 @@ use tollgate_policy::document::{Fault, PolicyDocument};
 
 use engine::Bounded;
 
+/// Stack that a thread needs for [`Views::render`].
+pub const STACK_BYTES: usize = engine::STACK_BYTES;
+
+/// Most bytes of an answer.
+pub const ANSWER_BYTES_MAX: usize = engine::OUTPUT_BYTES_MAX;
+
 /// What a template may name.
 pub const NAMES: [&str; 11] =
     ["me", "limit", "plans", "plan", "title", "description", "usage", "costs", "request", "now", "ago"];
@@ -102,7 +108,7 @@ impl Views {
         self.views.get(name)
     }
 
-    /// What a view's template makes of a context.
+    /// What a view's template makes of a context. On a thread with [`STACK_BYTES`].
     pub fn render(&self, name: &str, context: BTreeMap<&'static str, Value>) -> Result<Made, ViewFault> {
         let fault = |line, cause| ViewFault { view: name.to_owned(), line, cause };
         let mut written = Bounded::default();

@@ -81,11 +81,18 @@ fn no_value_changes_the_structure() {
         "{% macro m(v) %}{{ v }}{% endmacro %}{\"name\": {{ m(me.s) }}}",
         "{\"name\": {{ [me.s] | join('') }}}",
         "{\"name\": {{ '%s' | format(me.s) }}}",
+        "{% autoescape 'html' %}{\"name\": {{ me.s | e }}}{% endautoescape %}",
+        "{\"name\": {{ [me.s] | join('') | replace('', '') }}}",
+        "{% set part %}N{% endset %}{\"name\": {{ part | replace('N', me.s) }}}",
+        "{% set part %}%s{% endset %}{\"name\": {{ part | format(me.s) }}}",
+        "{% set part %}{% endset %}{\"name\": {{ [part, me.s] | join }}}",
+        "{% set part %}{% endset %}{\"name\": {{ [me.s] | join(part) }}}",
     ];
     for text in hostile {
         for template in templates {
-            let made: Json = serde_json::from_str(&rendered(template, json!({ "s": text }))).unwrap();
-            assert_eq!(made, json!({ "name": text }), "{template}");
+            let made = rendered(template, json!({ "s": text }));
+            let read: Json = serde_json::from_str(&made).unwrap_or_else(|_| panic!("{template}: {made}"));
+            assert_eq!(read, json!({ "name": text }), "{template}");
         }
     }
     check(
@@ -93,6 +100,57 @@ fn no_value_changes_the_structure() {
         json!({"s": "1"}),
         expect!["views.v.body: line 1 of the template: there is no filter `safe`"],
     );
+}
+
+#[test]
+fn a_part_of_an_answer_that_is_changed_is_a_value_again() {
+    let part = |expression: &str| format!("{{% set t %}}\"Hi N\"{{% endset %}}[{{{{ {expression} }}}}]");
+    check(&part("t | replace('N', me.s)"), json!({"s": "\", 1, \""}), expect![[r#"["\"Hi \", 1, \"\""]"#]]);
+    check(&part("t | trim('\"')"), json!({}), expect![[r#"["Hi N"]"#]]);
+    check(&part("[t, me.s] | join(', ')"), json!({"s": "x"}), expect![[r#"["\"Hi N\", x"]"#]]);
+    check(&part("[me.s, 1] | join(d=t)"), json!({"s": "x"}), expect![[r#"["\"x\"\"Hi N\"1"]"#]]);
+    check(&part("t | split(' ')"), json!({}), expect![[r#"[["\"Hi","N\""]]"#]]);
+    check(&part("t"), json!({}), expect![[r#"["Hi N"]"#]]);
+    let filters = [
+        "lower",
+        "upper",
+        "title",
+        "capitalize",
+        "replace('H', '\"')",
+        "reverse",
+        "trim('\"')",
+        "join",
+        "split",
+        "lines",
+        "list",
+        "first",
+        "last",
+        "string",
+        "unique",
+        "sort",
+        "min",
+        "max",
+        "format",
+        "list | join",
+        "list | map('upper')",
+        "list | sum",
+        "tojson",
+        "e",
+        "escape",
+        "tojson | trim('\"')",
+        "default",
+    ];
+    for filter in filters {
+        for (end, expression) in [("", ""), ("[0]", ""), ("", "~ ''"), ("[1:]", "")] {
+            let template = part(&format!("(t | {filter}){end} {expression}"));
+            let made = rendered(&template, json!({}));
+            let is_json = serde_json::from_str::<Json>(&made).is_ok();
+            assert!(
+                is_json || (made.contains("invalid operation") && !made.contains("no JSON")),
+                "{template}: {made}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -145,11 +203,51 @@ fn nothing_goes_on_without_end() {
     );
     let long = rendered("{% for a in range(1000) %}{{ me.s }}{% endfor %}", json!({"s": "x".repeat(5_000)}));
     assert!(long.contains("failed to write output"), "{long}");
-    let nested = "{% set ns = namespace(x=[1]) %}{% for a in range(40) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}";
-    assert!(
-        rendered(nested, json!({})).contains("more than 1048576 bytes"),
-        "{}",
-        rendered(nested, json!({}))
+    let doubled = "{% set x = [x, x] %}".repeat(40);
+    let said = rendered(&format!("{{% set x = [1] %}}{doubled}{{{{ x }}}}"), json!({}));
+    assert!(said.contains("more than 1048576 bytes"), "{said}");
+}
+
+#[test]
+fn values_within_values_take_no_more_stack_than_there_is() {
+    let deep = "{% set x = [x] %}".repeat(3_000);
+    let shown = |end: &str| {
+        let last = format!("{{% if n %}}{{{{ deeper(x, n - 1) }}}}{{% else %}}{{{{ {end} }}}}{{% endif %}}");
+        let template =
+            format!("{{% macro deeper(x, n) %}}{deep}{last}{{% endmacro %}}{{{{ deeper(1, 9) }}}}");
+        std::thread::scope(|threads| {
+            let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+            thread.spawn_scoped(threads, || rendered(&template, json!({}))).unwrap().join().unwrap()
+        })
+    };
+    assert_eq!(shown("x"), format!("{}1{}", "[".repeat(30_000), "]".repeat(30_000)));
+    assert_eq!(shown("(x ~ '') | length"), "60001");
+    assert_eq!(shown("x == [x]"), "false");
+    assert_eq!(shown("[x, [x]] | unique | sort | length"), "2");
+    assert_eq!(shown("x | tojson | length"), "60001");
+}
+
+#[test]
+fn what_grows_with_each_round_of_a_loop_is_not_there() {
+    check(
+        "{% set ns = namespace(x=1) %}\n{% for a in range(9999) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}",
+        json!({}),
+        expect![
+            "views.v.body: line 1 of the template: there is no `namespace`; there are me, limit, plans, plan, title, description, usage, costs, request, now, ago"
+        ],
+    );
+    for filter in ["indent(9)", "batch(9, 0)", "slice(9)", "pprint"] {
+        let said = rendered(&format!("{{{{ me.s | {filter} }}}}"), json!({}));
+        assert!(said.contains("there is no filter"), "{said}");
+    }
+    for format in ["%2000000000s", "%.100f", "%*d", "%(n)0100d", "%s %-100s", "%%%100s"] {
+        let said = rendered("{{ me.s | format(1, 2) }}", json!({ "s": format }));
+        assert!(said.contains("at most 2 digits"), "{format}: {said}");
+    }
+    check(
+        "[{{ '%.2f EUR of 2027, %5d' | format(19.2, 7) }}]",
+        json!({}),
+        expect![[r#"["19.20 EUR of 2027,     7"]"#]],
     );
 }
 
