@@ -27,6 +27,13 @@ pub struct Options {
     pub delay_ms: u64,
 }
 
+impl Options {
+    /// How long an answer may be, tokens.
+    pub fn max_tokens(&self) -> u64 {
+        self.max_tokens.unwrap_or(MAX_TOKENS_DEFAULT)
+    }
+}
+
 /// What a model answered.
 #[derive(Default)]
 pub struct Answer {
@@ -44,18 +51,17 @@ pub fn all() -> Value {
 }
 
 /// Asks a model. A word is a token. The answer has as many tokens as the question's first number says ("in 300 tokens"), or
-/// 16 for each of its words, and never more than `maxTokens`.
-pub fn ask(system_prompt: &str, content: &str, options: &Options) -> Result<Answer, String> {
-    let Options { provider, model, max_tokens, .. } = options;
+/// 16 for each of its words, and never more than `max_tokens`.
+pub fn ask(system_prompt: &str, content: &str, options: &Options, max_tokens: u64) -> Result<Answer, String> {
+    let Options { provider, model, .. } = options;
     let models = MODELS.iter().find(|(name, _)| name == provider).map(|(_, models)| *models);
     if !models.is_some_and(|models| models.contains(&model.as_str())) {
         return Err(format!("there is no model {model} of {provider}"));
     }
     let words = |text: &str| text.split_whitespace().map(|_| 1_u64).sum::<u64>();
     let wanted = content.split_whitespace().find_map(|word| word.parse().ok());
-    let output_tokens = wanted
-        .unwrap_or_else(|| words(content).saturating_mul(TOKENS_A_WORD))
-        .min(max_tokens.unwrap_or(MAX_TOKENS_DEFAULT));
+    let output_tokens =
+        wanted.unwrap_or_else(|| words(content).saturating_mul(TOKENS_A_WORD)).min(max_tokens);
     Ok(Answer {
         content: format!("{model} on \"{content}\""),
         input_tokens: words(system_prompt) + words(content),
@@ -69,7 +75,7 @@ mod tests {
 
     fn check(content: &str, max_tokens: Option<u64>, expected: (u64, u64)) {
         let options = Options { provider: "openai".into(), model: "gpt-4".into(), max_tokens, delay_ms: 0 };
-        let answer = ask("You are a tutor", content, &options).unwrap();
+        let answer = ask("You are a tutor", content, &options, options.max_tokens()).unwrap();
         assert_eq!((answer.input_tokens, answer.output_tokens), expected, "{content}");
     }
 
@@ -89,6 +95,6 @@ mod tests {
             max_tokens: None,
             delay_ms: 0,
         };
-        assert!(ask("", "Hello", &options).is_err());
+        assert!(ask("", "Hello", &options, 1).is_err());
     }
 }

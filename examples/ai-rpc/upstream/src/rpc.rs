@@ -33,7 +33,8 @@ struct AiRequest {
     options: Options,
 }
 
-/// The parameters of `executeAIChain`: each request is asked together with the answer to the one before it.
+/// The parameters of `executeAIChain`: each request is asked together with the answer to the one before it. `maxTokens` is
+/// for all answers together.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct AiChain {
@@ -67,8 +68,10 @@ pub async fn answer(headers: HeaderMap, body: Bytes) -> Response {
     }
 }
 
-/// Answers one call; a notification, which has no id, is carried out and not answered.
+/// Answers one call. A notification, which has no id, is not carried out: nothing here is worth doing for nobody, and what it
+/// took could not be told.
 async fn answer_call(call: &Value, request_id: &str) -> Option<Value> {
+    let id = call.get("id")?;
     let outcome = match call.get("method").and_then(Value::as_str) {
         Some(method) => {
             let params = call.get("params").cloned().unwrap_or_else(|| json!({}));
@@ -76,7 +79,6 @@ async fn answer_call(call: &Value, request_id: &str) -> Option<Value> {
         }
         None => Err(RpcError::new(-32_600, "Invalid Request")),
     };
-    let id = call.get("id")?;
     Some(match outcome {
         Ok(result) => json!({"jsonrpc": "2.0", "result": result, "id": id}),
         Err(error) => failed(id, error),
@@ -90,17 +92,19 @@ async fn carry_out(method: &str, params: Value, request_id: &str) -> Result<Valu
         "listModels" => return Ok(model::all()),
         "executeAIRequest" => {
             let AiRequest { content, system_prompt, options } = read(params)?;
-            ask(&system_prompt, &content, &options).await?
+            ask(&system_prompt, &content, &options, options.max_tokens()).await?
         }
         "executeAIChain" => {
             let AiChain { steps, system_prompt, options } = read(params)?;
             if !(1..=CHAIN_MAX).contains(&steps.len()) {
                 return Err(RpcError::params(&format!("give 1 to {CHAIN_MAX} steps")));
             }
+            let max_tokens = options.max_tokens();
             let mut whole = Answer::default();
             for step in &steps {
                 let prompt = format!("{system_prompt} {}", whole.content);
-                let next = ask(&prompt, step, &options).await?;
+                let left = max_tokens.saturating_sub(whole.output_tokens);
+                let next = ask(&prompt, step, &options, left).await?;
                 whole = Answer {
                     content: next.content,
                     input_tokens: whole.input_tokens + next.input_tokens,
@@ -122,9 +126,14 @@ async fn carry_out(method: &str, params: Value, request_id: &str) -> Result<Valu
     }))
 }
 
-async fn ask(system_prompt: &str, content: &str, options: &Options) -> Result<Answer, RpcError> {
+async fn ask(
+    system_prompt: &str,
+    content: &str,
+    options: &Options,
+    max_tokens: u64,
+) -> Result<Answer, RpcError> {
     tokio::time::sleep(Duration::from_millis(options.delay_ms.min(DELAY_MS_MAX))).await;
-    model::ask(system_prompt, content, options).map_err(|message| RpcError::params(&message))
+    model::ask(system_prompt, content, options, max_tokens).map_err(|message| RpcError::params(&message))
 }
 
 fn read<T: DeserializeOwned>(params: Value) -> Result<T, RpcError> {
