@@ -32,7 +32,7 @@ struct Chain {
 const CHAINS: [Chain; 4] = [
     Chain { name: "atlas-1", snapshot_bytes: 18_750_000 },
     Chain { name: "borealis-2", snapshot_bytes: 93_750_000 },
-    Chain { name: "cygnus-3", snapshot_bytes: 187_500_000 },
+    Chain { name: "cygnus-3", snapshot_bytes: 262_000_000 },
     Chain { name: "tiny-4", snapshot_bytes: 8_192 },
 ];
 
