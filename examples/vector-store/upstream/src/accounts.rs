@@ -79,7 +79,7 @@ struct UserOfFile {
 /// - `JWT_SECRET` signs tokens. There is no default.
 /// - `ALLOW_SELF_REGISTRATION=true` lets anybody register.
 /// - `USERS_FILE` names a `users.json` whose users can go on logging in.
-/// - `ADMIN_USERNAME` and `ADMIN_PASSWORD` make an administrator. Without them there is none.
+/// - `ADMIN_USERNAME` and `ADMIN_PASSWORD` make an administrator. Whoever has that name already keeps his password.
 pub fn from_environment() -> Result<Accounts, String> {
     let file = std::fs::read_to_string("upstream.env").unwrap_or_default();
     let variable = |name: &str| std::env::var(name).ok().or_else(|| line_of(&file, name));
@@ -90,7 +90,7 @@ pub fn from_environment() -> Result<Accounts, String> {
         accounts.add_users_of(Path::new(&path))?;
     }
     if let (Some(name), Some(password)) = (variable("ADMIN_USERNAME"), variable("ADMIN_PASSWORD")) {
-        accounts.put(&name, &password, None, true).map_err(|Refusal(_, message)| message)?;
+        accounts.ensure_admin(&name, &password).map_err(|Refusal(_, message)| message)?;
     }
     Ok(accounts)
 }
@@ -130,6 +130,17 @@ impl Accounts {
         let id = by_name.len() + 1;
         by_name.insert(name.to_owned(), Account { id, password_hash, email, is_admin });
         Ok(())
+    }
+
+    /// Makes whoever has this name an administrator, with the password that he has; or adds one.
+    fn ensure_admin(&self, name: &str, password: &str) -> Result<(), Refusal> {
+        let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(account) = by_name.get_mut(name) {
+            account.is_admin = true;
+            return Ok(());
+        }
+        drop(by_name);
+        self.put(name, password, None, true)
     }
 
     fn register(&self, wish: &Credentials) -> Result<Value, Refusal> {
@@ -296,5 +307,16 @@ mod tests {
         let answer = accounts.login(&given("grace", "correct-horse-battery"), 0).unwrap();
         assert_eq!((&answer["username"], &answer["isAdmin"]), (&json!("grace"), &json!(false)));
         assert_eq!(accounts.login(&given("admin", "admin123"), 0), Err(INVALID_CREDENTIALS));
+    }
+
+    #[test]
+    fn an_administrator_who_is_there_keeps_the_password_and_one_who_is_not_is_added() {
+        let accounts = Accounts::new("secret", true);
+        accounts.register(&given("admin", "old")).unwrap();
+        accounts.ensure_admin("admin", "new").unwrap();
+        accounts.ensure_admin("root", "new").unwrap();
+        assert_eq!(accounts.login(&given("admin", "new"), 0), Err(INVALID_CREDENTIALS));
+        assert_eq!(accounts.login(&given("admin", "old"), 0).unwrap()["isAdmin"], json!(true));
+        assert_eq!(accounts.login(&given("root", "new"), 0).unwrap()["isAdmin"], json!(true));
     }
 }
