@@ -17,6 +17,10 @@ use crate::workspace;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Commands after which another policy holds.
+const POLICY_CHANGES: [&str; 2] = ["tollgate policy apply", "tollgate policy rollback"];
+/// Each worker of an edge learns of a policy by itself, and a connection may be with the last of them.
+const POLICY_SETTLES: Duration = Duration::from_millis(1_500);
 /// A body that is longer is shown as its length, bytes.
 const SHOWN_BYTES_MAX: usize = 6_000;
 /// Headers of an answer that are shown.
@@ -228,6 +232,9 @@ impl Tour<'_> {
             }
             let failed = if done.status.success() { String::new() } else { format!("\n{}", done.status) };
             self.transcript.add(&format!("$ {}\n{}{failed}", command.trim_end(), printed.trim_end()));
+            if POLICY_CHANGES.iter().any(|change| command.contains(change)) {
+                std::thread::sleep(POLICY_SETTLES);
+            }
             return Ok(());
         }
     }
