@@ -404,7 +404,7 @@ impl<'a> World<'a> {
         for record in &this.records {
             if self.random.percent(share_percent) {
                 let more = self.random.below(more + 1);
-                subjects.push(record.report(|_| more));
+                subjects.push(record.report_open(|_| more));
             }
         }
         asks.push((this.session, false, subjects));
