@@ -50,8 +50,6 @@ pub struct Request {
     keyless: Cell<bool>,
     /// The route that the proxy is to go by.
     proxy_route: RefCell<Option<Arc<CompiledRoute>>>,
-    /// The proxy may have gone by a route's name that the client itself has written.
-    is_routed_by_name: Cell<bool>,
 }
 
 #[derive(Default)]
@@ -147,7 +145,6 @@ impl Request {
             parked: Cell::new(false),
             keyless: Cell::new(false),
             proxy_route: RefCell::default(),
-            is_routed_by_name: Cell::new(false),
         })
     }
 
@@ -206,7 +203,6 @@ impl Request {
             Err(Some(denial)) => return self.deny(&denial, None, Rpc::NONE),
         };
         let by_policy = policy.compiled.enforcement;
-        self.is_routed_by_name.set(policy.compiled.has_proxy_routes);
         let path = match head.normalised_path() {
             Ok(path) => path,
             Err(denial) => return self.refuse(&denial, &policy, Rpc::NONE, by_policy),
@@ -235,7 +231,7 @@ impl Request {
         let calls = asked.calls;
         self.proxy_route.replace(asked.proxy_route);
         let identity = match credentials {
-            Ok(Credentials::Nobody) => return self.pass_public(None),
+            Ok(Credentials::Nobody) => return self.pass_public(&policy, None),
             Ok(Credentials::Address { subject, tier }) => Ok(self.edge.anonymous(&subject, tier)),
             Ok(Credentials::Token(token)) => self.edge.identify(&policy, token, now),
             Err(denial) => return self.refuse(&denial, &policy, Rpc::of(calls.as_ref()), enforcement),
@@ -438,7 +434,7 @@ impl Request {
             // What the upstream compresses cannot be read.
             host.remove_request_header("accept-encoding");
         }
-        if self.tell_route() || of.policy.compiled.route_by_tier {
+        if self.tell_route(&of.policy) || of.policy.compiled.route_by_tier {
             host.choose_route_again();
         }
         self.edge.touch(&of);
@@ -488,17 +484,17 @@ impl Request {
             return self.deny(denial, Some(policy), rpc);
         }
         self.edge.metrics.decided("shadow", denial.code, &denial.tier);
-        self.pass_public(Some(denial.code))
+        self.pass_public(policy, Some(denial.code))
     }
 
     /// Lets a request pass without a subject.
-    fn pass_public(&self, shadow: Option<&'static str>) -> Flow {
+    fn pass_public(&self, policy: &Policy, shadow: Option<&'static str>) -> Flow {
         self.edge.host.set_request_header("x-tollgate-decision", "allow");
         match shadow {
             Some(code) => self.edge.host.set_request_header("x-tollgate-shadow", code),
             None => self.edge.metrics.decided("allow", "public", ""),
         }
-        if self.tell_route() {
+        if self.tell_route(policy) {
             self.edge.host.choose_route_again();
         }
         self.replace(State::Over);
@@ -506,12 +502,12 @@ impl Request {
     }
 
     /// Tells the proxy which route was taken, where it is to go by that. Answers whether it must choose its own again.
-    fn tell_route(&self) -> bool {
+    fn tell_route(&self, policy: &Policy) -> bool {
         if let Some(route) = &*self.proxy_route.borrow() {
             self.edge.host.set_request_header("x-tollgate-route", &route.name);
         }
-        // Its first choice was made before the client's own headers were removed.
-        self.is_routed_by_name.get()
+        // Its first choice was made before the client's own headers were removed, and may be by a name that stood there.
+        policy.compiled.has_proxy_routes
     }
 
     fn pass(&self) -> Flow {
