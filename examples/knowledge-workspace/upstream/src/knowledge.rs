@@ -68,15 +68,6 @@ pub async fn add_document(
     added(&workspace, &caller, Some(project_id), text.title, text.content.len())
 }
 
-pub async fn add_item(
-    State(workspace): State<Workspace>,
-    Caller(caller): Caller,
-    Path(project_id): Path<String>,
-    Sent(text): Sent<Text>,
-) -> Added {
-    added(&workspace, &caller, Some(project_id), text.title, text.content.len())
-}
-
 pub async fn list(State(workspace): State<Workspace>, Caller(caller): Caller) -> Json<Value> {
     Json(json!({"documents": workspace.store().documents_of(&caller)}))
 }

@@ -57,6 +57,6 @@ fn application() -> Router {
         .route("/knowledge/documents/{id}", delete(knowledge::delete))
         .route("/{project_id}/knowledge", get(knowledge::of_project))
         .route("/{project_id}/knowledge/documents", post(knowledge::add_document))
-        .route("/{project_id}/knowledge/add", post(knowledge::add_item))
+        .route("/{project_id}/knowledge/add", post(knowledge::add_document))
         .with_state(Workspace::default())
 }
