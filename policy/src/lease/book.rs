@@ -147,7 +147,7 @@ pub struct Standing {
     pub sliding_ms: Option<u64>,
     /// How long an empty token bucket takes to fill, ms.
     pub refill_ms: Option<u64>,
-    /// The maximum, with all that grants add to it; or [`UNLIMITED`].
+    /// The maximum, with all that grants add to it; or [`crate::limit::UNLIMITED`].
     pub units: u64,
     /// Units used as far as reported: in a quota's window, of a capacity, by requests in flight. Always 0 for a rate, whose
     /// units come back.
