@@ -21,6 +21,7 @@ use crate::config::{Config, ControlPlane};
 use crate::denials::Denials;
 use crate::host::{Call, Host, Level, Now, Reply};
 use crate::identity::{Identity, Tokens};
+use crate::intake::Room;
 use crate::leader::Leader;
 use crate::metrics::Metrics;
 use crate::records::Records;
@@ -105,6 +106,8 @@ pub struct Edge {
     pub session: Session,
     /// Requests that wait.
     pub waiting: Waiting,
+    /// Room for what they copy of their bodies.
+    pub room: Room,
     /// What the edge counts of itself.
     pub metrics: Metrics,
     /// What it refused.
@@ -150,6 +153,7 @@ impl Edge {
             plans: Plans::default(),
             session: Session::default(),
             waiting: Waiting::default(),
+            room: Room::default(),
             metrics: Metrics::default(),
             denials: Denials::new(id),
             shared: Shared::default(),

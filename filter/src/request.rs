@@ -155,7 +155,7 @@ impl Request {
         self.begin(now)
     }
 
-    /// A part of the body is there. While the request is held, `length` counts all that the proxy keeps.
+    /// A part of the body is there, `length` bytes of which the proxy shows.
     pub fn on_request_body(self: &Rc<Self>, length: usize, end: bool) -> Flow {
         let passed = matches!(&*self.state.borrow(), State::Passed(_));
         if passed {
@@ -165,11 +165,17 @@ impl Request {
         if matches!(&*self.state.borrow(), State::Over) {
             return Flow::Continue;
         }
-        self.intake.holds(length, end);
-        if self.intake.is_reading() && self.intake.is_ready() && !self.parked.get() {
-            return self.begin(self.edge.host.now());
-        }
-        if self.held.get() { Flow::Hold } else { Flow::Pause }
+        let host = &*self.edge.host;
+        self.intake.shows(host, length, end);
+        let flow = if self.intake.is_reading() && self.intake.is_ready() && !self.parked.get() {
+            self.begin(host.now())
+        } else if self.held.get() || self.intake.keep(host, &self.edge.room) {
+            Flow::Hold
+        } else {
+            Flow::Pause
+        };
+        self.intake.slows_client(flow == Flow::Hold);
+        flow
     }
 
     /// The request's trailers are there: the body is through.
@@ -194,6 +200,7 @@ impl Request {
         }
         let headers = self.edge.host.request_headers();
         let head = Head::of(&headers);
+        self.intake.declares(head.content_length);
         for name in &head.spoofed {
             self.edge.host.remove_request_header(name);
         }
@@ -211,7 +218,9 @@ impl Request {
         let body = match self.intake.read(&*self.edge.host, &reading) {
             Some(body) => body,
             // A newer policy wants to read what cannot come any more.
-            None if self.held.get() => return self.refuse(&Denial::busy(), &policy, Rpc::NONE, by_policy),
+            None if self.held.get() || self.intake.is_gone() => {
+                return self.refuse(&Denial::busy(), &policy, Rpc::NONE, by_policy);
+            }
             None => {
                 // From here on it waits for its own body, whose callback lets it go on.
                 self.waited.set(false);
@@ -241,7 +250,7 @@ impl Request {
                 let (bill, is_grpc) = (asked.bill, head.is_grpc);
                 let identified = Identified { policy, identity, bill, calls, enforcement, is_grpc };
                 let identified = Rc::new(identified);
-                *self.state.borrow_mut() = State::Identified(identified);
+                self.replace(State::Identified(identified));
                 let valid = self.edge.lease_is_valid(now);
                 self.decide(now, Mode::Leased { valid })
             }
@@ -522,7 +531,7 @@ impl Request {
             // A policy may ask for the body.
             Cause::Policy => Flow::Pause,
             // It begins anew, and the proxy shows a body again only where it was told to buffer it.
-            Cause::Key if self.intake.keeps_all() => Flow::Pause,
+            Cause::Key if self.intake.is_with_proxy() => Flow::Pause,
             Cause::Key | Cause::Subject(_) => Flow::Hold,
         };
         if self.edge.waiting.add(self, cause, now) {
@@ -538,7 +547,9 @@ impl Request {
         }
     }
 
+    /// Goes on to another state, where nothing reads the request's body any more.
     fn replace(&self, state: State) -> State {
+        self.intake.release();
         std::mem::replace(&mut *self.state.borrow_mut(), state)
     }
 }

@@ -8,12 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub struct Relay {
     port: u16,
+    target: u16,
     wire: Arc<Mutex<Wire>>,
 }
 
 #[derive(Debug, Default)]
 struct Wire {
     is_cut: bool,
+    /// Connections that wait, while new ones do.
+    held: Option<Vec<TcpStream>>,
     ended: bool,
     open: Vec<TcpStream>,
 }
@@ -23,7 +26,7 @@ impl Relay {
     pub fn to(target: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
         let port = listener.local_addr().expect("it listens").port();
-        let relay = Self { port, wire: Arc::default() };
+        let relay = Self { port, target, wire: Arc::default() };
         let wire = relay.wire.clone();
         std::thread::spawn(move || {
             for from in listener.incoming().flatten() {
@@ -32,6 +35,10 @@ impl Relay {
                     return;
                 }
                 if wire.is_cut {
+                    continue;
+                }
+                if let Some(held) = &mut wire.held {
+                    held.push(from);
                     continue;
                 }
                 // A failure closes the connection, as the network would.
@@ -55,9 +62,18 @@ impl Relay {
         }
     }
 
+    /// Accepts new connections, and forwards nothing of them.
+    pub fn hold(&self) {
+        lock(&self.wire).held = Some(Vec::new());
+    }
+
     /// Forwards again.
     pub fn restore(&self) {
-        lock(&self.wire).is_cut = false;
+        let mut wire = lock(&self.wire);
+        wire.is_cut = false;
+        for from in wire.held.take().unwrap_or_default() {
+            let _ = forward(from, self.target, &mut wire.open);
+        }
     }
 }
 

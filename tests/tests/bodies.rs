@@ -32,12 +32,20 @@ struct Place {
 
 /// One worker, so that its memory is what the metric tells.
 fn place(policy: &Value, application: u16) -> Place {
+    let place = place_without_policy(policy, application);
+    place.relay.restore();
+    place.envoy.wait_for_policy();
+    place
+}
+
+/// Its wire gives no answer, so that it has not even its first policy.
+fn place_without_policy(policy: &Value, application: u16) -> Place {
     let scene = Scene::alone();
     let control_plane = ControlPlane::start(&scene);
     control_plane.apply(policy);
     let relay = Relay::to(control_plane.port());
+    relay.hold();
     let envoy = Options::connected(relay.port(), application).workers(1).start(&scene);
-    envoy.wait_for_policy();
     Place { control_plane, relay, envoy, _scene: scene }
 }
 
@@ -128,6 +136,33 @@ fn a_large_upload_by_an_unknown_caller_waits_for_its_lease_and_passes() {
 }
 
 #[test]
+fn what_comes_before_the_first_policy_waits_for_it_whatever_its_size() {
+    let upstream = Upstream::start();
+    let mut place = place_without_policy(&by_body(), upstream.port());
+    let port = place.envoy.gateway();
+    let cost = [b"{\"cost\": 3, \"x\": \"".to_vec(), vec![b'x'; 100_000], b"\"}".to_vec()];
+    std::thread::scope(|scope| {
+        let uploads = [
+            scope.spawn(|| upload(port, "/upload", &token::of("alice"), parts(16))),
+            scope.spawn(|| upload(port, "/json", &token::of("bob"), cost.into_iter())),
+        ];
+        // As long as a request waits there is no sign of it outside.
+        std::thread::sleep(Duration::from_millis(700));
+        assert_eq!(upstream.count(), 0);
+        place.relay.restore();
+        for upload in uploads {
+            let answer = upload.join().expect("no panic");
+            assert_eq!(status(&answer), "200", "{}", String::from_utf8_lossy(&answer.body));
+        }
+    });
+    for (subject, meter, units) in [("user:alice", "bytes", 16 << 20), ("user:bob", "tokens", 3)] {
+        let billed = || place.control_plane.used_of(subject, meter);
+        wait::until_equal("it is counted", SOON, &units, billed);
+    }
+    place.envoy.assert_no_trap();
+}
+
+#[test]
 fn a_slow_upload_in_small_pieces_is_counted_and_ends_where_it_is_too_large() {
     const PIECES: usize = 150;
     const PIECE: usize = 97;
@@ -175,10 +210,10 @@ fn json_over_the_bound_is_refused_or_passes_unread_as_the_policy_says() {
         if in_chunks {
             let parts: Vec<Vec<u8>> = json(bytes).chunks(50_000).map(<[u8]>::to_vec).collect();
             let parts = parts.into_iter().enumerate().map(|(number, part)| {
-                // While it is read the proxy keeps what has come, and answers 413 itself where that is more than its buffer holds:
-                // so the bound is passed before that much can have come.
-                if number == BOUND / 50_000 + 2 {
-                    std::thread::sleep(Duration::from_millis(300));
+                // The proxy has read nearly as much as is awaited when all the rest comes at once: together more than its buffer
+                // holds, where it would answer 413 by itself.
+                if number == BOUND / 50_000 {
+                    std::thread::sleep(Duration::from_millis(100));
                 }
                 part
             });
@@ -206,8 +241,9 @@ fn json_over_the_bound_is_refused_or_passes_unread_as_the_policy_says() {
     wait::until_equal("the policy is in force", SOON, &"200".to_owned(), || send("bob", BOUND + 1, false));
     wait::until("it is charged the default", SOON, || (billed("bob") == 7).then_some(()));
     // Callers that the edge has never seen, so that the body waits half read.
+    let fast = ["erin", "frank", "grace", "heidi", "ivan"].map(|user| (user, 16 * MIB, true));
     for (user, bytes, in_chunks) in
-        [("carol", BOUND + 1, true), ("dave", 16 * MIB, false), ("erin", 16 * MIB, true)]
+        [("carol", BOUND + 1, true), ("dave", 16 * MIB, false)].into_iter().chain(fast)
     {
         assert_eq!(send(user, bytes, in_chunks), "200", "{user}");
         assert!(upstream.last().body == json(bytes), "the body of {user} reached the application as it was");

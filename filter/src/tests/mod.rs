@@ -6,6 +6,7 @@ mod plane;
 mod proxy;
 mod world;
 
+mod bodies;
 mod denials;
 mod ends;
 mod grants;

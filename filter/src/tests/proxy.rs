@@ -10,6 +10,9 @@ use crate::host::{Call, CallRefused, Cas, CasMismatch, Host, Level, Now};
 /// Where all clients are, as the proxy sees them.
 pub const CLIENT: &str = "127.0.0.1:40000";
 
+/// What the proxy buffers of a body, where it does not slow the client down.
+pub const BUFFER_BYTES: usize = 1 << 20;
+
 /// What all workers of one proxy share.
 pub struct Proxy {
     pub mono_ms: Rc<Cell<u64>>,
@@ -68,8 +71,12 @@ pub struct Stream {
 /// A message's body, as the proxy hands it from chunk to chunk.
 #[derive(Debug, Default)]
 pub struct Body {
-    /// What came and was not let on yet: the filter sees all of it, and not what went on before.
+    /// What came and was not let on yet.
     pub held: Vec<u8>,
+    /// So much of it the filter has seen while its client was slowed down; it is shown only what comes after.
+    pub unseen_from: usize,
+    /// It is buffered, and shown again with all that comes.
+    pub is_buffered: bool,
     /// What went on.
     pub passed: Vec<u8>,
     /// The last chunk has come.
@@ -81,9 +88,32 @@ impl Body {
         assert!(!self.ended, "a chunk comes after the last one");
         self.held.extend_from_slice(chunk);
         self.ended = last;
+        if self.is_buffered {
+            self.buffer();
+        }
+    }
+
+    /// All that is held is buffered.
+    pub fn buffer(&mut self) {
+        assert!(self.held.len() <= BUFFER_BYTES, "the proxy answers 413 by itself");
+        self.is_buffered = true;
+        self.unseen_from = 0;
+    }
+
+    /// All that is held was seen, and its client is slowed down.
+    pub fn slow_down(&mut self) {
+        self.is_buffered = false;
+        self.unseen_from = self.held.len();
+    }
+
+    /// What the filter may read.
+    pub fn shown(&self) -> &[u8] {
+        &self.held[self.unseen_from..]
     }
 
     pub fn pass(&mut self) {
+        self.is_buffered = false;
+        self.unseen_from = 0;
         self.passed.append(&mut self.held);
     }
 }
@@ -212,7 +242,7 @@ impl Host for Worker {
     }
 
     fn request_body(&self, length: usize) -> Vec<u8> {
-        self.stream(|stream| stream.request.held.get(..length).expect("so much is held").to_vec())
+        self.stream(|stream| stream.request.shown().get(..length).expect("so much is shown").to_vec())
     }
 
     fn client_address(&self) -> Option<String> {

@@ -181,6 +181,11 @@ impl World {
         change(self.seats[of.worker].host.streams.borrow_mut().get_mut(&of.stream).unwrap());
     }
 
+    /// Bytes of bodies that a worker has copied.
+    pub fn room_of(&self, worker: usize) -> usize {
+        self.seats[worker].edge.as_ref().unwrap().room.taken()
+    }
+
     pub fn answer(&self, of: Sending) -> Option<Answer> {
         self.look(of, |stream| stream.answer.clone())
     }
@@ -207,8 +212,13 @@ impl World {
         let seat = &self.seats[of.worker];
         seat.host.current.set(of.stream);
         let request = seat.requests.get(&of.stream).cloned();
-        let length = self.look(of, |stream| stream.request.held.len());
+        let length = self.look(of, |stream| stream.request.shown().len());
         let flow = request.map_or(Flow::Continue, |request| request.on_request_body(length, last));
+        self.change(of, |stream| match flow {
+            Flow::Hold => stream.request.slow_down(),
+            Flow::Pause if stream.answer.is_none() => stream.request.buffer(),
+            Flow::Pause | Flow::Continue => {}
+        });
         if flow == Flow::Continue {
             let now_ms = self.mono_ms.get();
             self.change(of, |stream| {
