@@ -8,6 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use tollgate_policy::document::JSON_BYTES_DEFAULT;
 use tollgate_policy::request::{Body, Reading};
 
 use crate::host::Host;
@@ -15,9 +16,6 @@ use crate::host::Host;
 /// Most bytes of bodies that one worker has copied at a time: the module's memory never shrinks. Beyond it bodies wait with
 /// the proxy.
 pub const ROOM_BYTES: usize = 8 << 20;
-
-/// Most bytes that are kept of a body while there is no policy to say how much is read: a policy's own default.
-const UNASKED_BYTES_MAX: usize = 262_144;
 
 /// Room for copies of bodies, one for all requests of a worker.
 #[derive(Debug, Clone, Default)]
@@ -29,8 +27,8 @@ impl Room {
         self.0.get()
     }
 
-    fn has(&self, bytes: usize) -> bool {
-        self.taken().saturating_add(bytes) <= ROOM_BYTES
+    fn is_over(&self) -> bool {
+        self.taken() > ROOM_BYTES
     }
 }
 
@@ -42,17 +40,26 @@ struct Copied {
 }
 
 impl Copied {
-    /// Adds what the proxy shows.
-    fn add(&mut self, host: &dyn Host, length: usize) {
-        let shown = host.request_body(length);
-        self.room.0.set(self.room.taken().saturating_add(shown.len()));
-        self.bytes.extend_from_slice(&shown);
+    /// Adds `length` bytes that the proxy shows, of a body of which at most `bytes_max` are wanted. False: there is no room
+    /// for them; `must` makes some.
+    fn add(&mut self, host: &dyn Host, length: usize, bytes_max: usize, must: bool) -> bool {
+        let (before, needed) = (self.bytes.capacity(), self.bytes.len().saturating_add(length));
+        let capacity =
+            if needed > before { before.saturating_mul(2).min(bytes_max).max(needed) } else { before };
+        let taken = self.room.taken() + (capacity - before);
+        if taken > ROOM_BYTES && !must {
+            return false;
+        }
+        self.bytes.reserve_exact(capacity - self.bytes.len());
+        self.bytes.extend_from_slice(&host.request_body(length));
+        self.room.0.set(self.room.taken() + (self.bytes.capacity() - before));
+        true
     }
 }
 
 impl Drop for Copied {
     fn drop(&mut self) {
-        self.room.0.set(self.room.taken().saturating_sub(self.bytes.len()));
+        self.room.0.set(self.room.taken() - self.bytes.capacity());
     }
 }
 
@@ -87,36 +94,48 @@ impl Intake {
         self.bytes.set(before.saturating_add(length));
         self.whole.set(self.whole.get() || end);
         let mut copied = self.copied.borrow_mut();
-        if self.is_long() {
+        // The last part is shown nowhere else, and read at once.
+        let must = end && self.is_reading();
+        if copied.as_mut().is_some_and(|copy| !copy.add(host, length, self.kept_max(), must)) {
             *copied = None;
-        } else if let Some(copy) = &mut *copied {
-            // The last of it is shown nowhere else.
-            if end || copy.room.has(length) {
-                copy.add(host, length);
-            } else {
-                *copied = None;
-            }
         }
     }
 
-    /// Not enough has come: keeps what there is until more comes. Answers whether the client is to be slowed down.
+    /// Not enough has come, or nobody can say yet what is enough: keeps what there is. Answers whether the client is to be
+    /// slowed down.
     pub fn keep(&self, host: &dyn Host, room: &Room) -> bool {
-        if self.shows_next.get() {
-            // Where the room was too small for the rest of a copy, all of it waits with the proxy from here on.
-            return self.copied.borrow().is_some() || !self.is_reading();
+        let (bytes, declared, bytes_max) = (self.bytes.get(), self.declared.get(), self.kept_max());
+        if bytes > bytes_max || declared.is_some_and(|length| length > bytes_max as u64) {
+            self.release();
+            return true;
         }
-        let bytes = self.bytes.get();
-        match self.declared.get() {
-            Some(length) => length > self.kept_max() as u64,
-            None if self.is_long() => true,
-            None if room.has(bytes) => {
-                let mut copy = Copied { bytes: Vec::new(), room: room.clone() };
-                copy.add(host, bytes);
-                self.copied.replace(Some(copy));
-                true
+        if self.copied.borrow().is_some() {
+            return true;
+        }
+        if !self.shows_next.get() {
+            if declared.is_some() && self.is_reading() {
+                return false;
             }
-            None => false,
+            let mut copy = Copied { bytes: Vec::new(), room: room.clone() };
+            if copy.add(host, bytes, bytes_max, false) {
+                self.copied.replace(Some(copy));
+                return true;
+            }
         }
+        // Without room the proxy keeps it: all that is still to be read, or the whole of it. A part that may go on from
+        // elsewhere before the rest has come, it must not.
+        !self.is_reading() && !self.whole.get()
+    }
+
+    /// All of it has come, and it must wait to be read again: whether it is with the proxy, which shows it again.
+    pub fn is_with_proxy(&self) -> bool {
+        if !self.is_reading() || !self.whole.get() || self.bytes.get() == 0 || self.is_long() {
+            return false;
+        }
+        if self.copied.borrow().as_ref().is_some_and(|copy| copy.room.is_over()) {
+            self.release();
+        }
+        self.copied.borrow().is_none()
     }
 
     /// The proxy was told what to do with what it showed.
@@ -149,14 +168,10 @@ impl Intake {
         self.bytes_max.get() > 0
     }
 
-    /// Whether the proxy keeps all of it, to be read again.
-    pub fn is_with_proxy(&self) -> bool {
-        self.is_reading() && self.whole.get() && self.bytes.get() > 0 && self.copied.borrow().is_none()
-    }
-
     /// Whether what has come cannot be read any more.
     pub fn is_gone(&self) -> bool {
-        self.shows_next.get() && self.copied.borrow().is_none()
+        let copied = self.copied.borrow();
+        self.shows_next.get() && copied.as_ref().is_none_or(|copy| copy.bytes.len() != self.bytes.get())
     }
 
     /// Whether there is enough of it.
@@ -173,6 +188,7 @@ impl Intake {
         self.bytes_max.set(bytes_max.max(1));
         if self.declared.get().is_some_and(|length| length > bytes_max as u64) || self.bytes.get() > bytes_max
         {
+            self.release();
             return Some(Body::TooLong);
         }
         match (self.whole.get(), self.bytes.get()) {
@@ -190,7 +206,8 @@ impl Intake {
         self.bytes.get() > self.kept_max()
     }
 
+    /// Most bytes that are kept; while there is no policy to say it, as policies do by default.
     fn kept_max(&self) -> usize {
-        if self.is_reading() { self.bytes_max.get() } else { UNASKED_BYTES_MAX }
+        if self.is_reading() { self.bytes_max.get() } else { JSON_BYTES_DEFAULT as usize }
     }
 }

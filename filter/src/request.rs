@@ -30,7 +30,8 @@ pub enum Flow {
     Continue,
     /// It waits for more of itself, or was answered.
     Pause,
-    /// It waits for something else: the proxy lets the client wait too, and keeps no more of the body than it must.
+    /// It waits for something else, or copies its body as it comes: the proxy lets the client wait too, keeps no more of the body
+    /// than it must, and shows no part of it twice.
     Hold,
 }
 
@@ -167,12 +168,13 @@ impl Request {
         }
         let host = &*self.edge.host;
         self.intake.shows(host, length, end);
-        let flow = if self.intake.is_reading() && self.intake.is_ready() && !self.parked.get() {
-            self.begin(host.now())
-        } else if self.held.get() || self.intake.keep(host, &self.edge.room) {
-            Flow::Hold
-        } else {
-            Flow::Pause
+        let is_enough = self.intake.is_reading() && self.intake.is_ready() && !self.parked.get();
+        let begun = is_enough.then(|| self.begin(host.now()));
+        let flow = match begun {
+            // By a newer policy it may not have been enough.
+            Some(flow) if self.parked.get() || !matches!(&*self.state.borrow(), State::New) => flow,
+            _ if self.held.get() || self.intake.keep(host, &self.edge.room) => Flow::Hold,
+            _ => Flow::Pause,
         };
         self.intake.slows_client(flow == Flow::Hold);
         flow
@@ -530,7 +532,7 @@ impl Request {
         let flow = match cause {
             // A policy may ask for the body.
             Cause::Policy => Flow::Pause,
-            // It begins anew, and the proxy shows a body again only where it was told to buffer it.
+            // It begins anew, and reads its body again from where that is.
             Cause::Key if self.intake.is_with_proxy() => Flow::Pause,
             Cause::Key | Cause::Subject(_) => Flow::Hold,
         };

@@ -59,32 +59,57 @@ fn a_body_that_comes_faster_than_it_is_read_is_never_more_than_the_proxy_buffers
 
 #[test]
 fn bodies_without_a_length_wait_as_copies_while_there_is_room_and_else_with_the_proxy() {
+    const PART: usize = 30_000;
     let mut w = world(&costs("refuse"));
     let whole = body(BOUND);
     let (head, tail) = whole.split_at(BOUND - 1_000);
-    let fit = ROOM_BYTES / head.len();
+    let fit = ROOM_BYTES / BOUND;
     // Twice: a body that is through, refused, or broken off gives its room back.
     for round in 0..2 {
-        let streams: Vec<_> = (0..fit + 3)
-            .map(|number| {
-                let sending = w.send(0, post(&format!("u{round}-{number}"), None));
-                for part in head.chunks(50_000) {
-                    w.request_body(sending, part, false);
-                }
-                sending
-            })
-            .collect();
-        let copied = |of: &Sending| w.look(*of, |stream| !stream.request.is_buffered);
-        // The last ones' first parts fitted, and all of what followed did not.
-        assert_eq!(streams.iter().filter(|of| copied(of)).count(), fit);
-        assert!(copied(&streams[0]) && !copied(&streams[fit + 2]));
+        let begin = |w: &mut World, number: usize| w.send(0, post(&format!("u{round}-{number}"), None));
+        let streams: Vec<_> = (0..fit + 2).map(|number| begin(&mut w, number)).collect();
+        let copied = |w: &World, of: Sending| w.look(of, |stream| !stream.request.is_buffered);
+        let small = begin(&mut w, 99);
+        w.request_body(small, b"{\"cost\": ", false);
+        assert!(copied(&w, small));
+        // All but the last two are copied whole, which fills the room; of these the first parts had found some.
+        for of in &streams[fit..] {
+            w.request_body(*of, &head[..1], false);
+            assert!(copied(&w, *of));
+        }
+        for of in &streams[..fit - 1] {
+            for part in head.chunks(PART) {
+                w.request_body(*of, part, false);
+            }
+        }
+        for of in &streams[fit - 1..] {
+            let from = if *of == streams[fit - 1] { 0 } else { 1 };
+            for part in head[from..].chunks(PART) {
+                w.request_body(*of, part, false);
+                assert!(w.room_of(0) <= ROOM_BYTES);
+            }
+        }
+        // Room was left for one more, and not for its spare capacity as well.
+        assert!(streams[..fit - 1].iter().all(|of| copied(&w, *of)));
+        assert_eq!(streams.iter().filter(|of| copied(&w, **of)).count(), fit - 1);
         // One that says its length needs no room.
         let declared = w.send(0, post("declared", Some(BOUND)));
         w.request_body(declared, head, false);
-        assert!(w.look(declared, |stream| stream.request.is_buffered));
+        assert!(!copied(&w, declared));
         w.end(declared);
-        let worker = streams[0].worker;
+        // The last part of one finds no room, and is read.
+        let rest = format!("3, \"x\": \"{}\"}}", "x".repeat(30_000));
+        let filler = begin(&mut w, 98);
+        w.request_body(filler, &head[5_000..], false);
+        assert!(copied(&w, filler) && w.room_of(0) + rest.len() > ROOM_BYTES);
+        w.request_body(small, rest.as_bytes(), true);
+        w.run(20);
+        assert!(w.has_passed(small));
+        w.upstream(small, 200);
+        w.end(filler);
+
         for (number, sending) in streams.into_iter().enumerate() {
+            let (before, was_copied) = (w.room_of(0), copied(&w, sending));
             match number % 3 {
                 0 => w.end(sending),
                 1 => {
@@ -99,14 +124,82 @@ fn bodies_without_a_length_wait_as_copies_while_there_is_room_and_else_with_the_
                     w.upstream(sending, 200);
                 }
             }
+            let freed = before - w.room_of(0);
+            assert_eq!(freed > head.len() - 1, was_copied, "{number}");
         }
+        assert_eq!(w.room_of(0), 0);
         w.run(2_000);
-        for number in 0..fit + 3 {
+        for number in (0..fit + 2).chain([99]) {
             let billed = w.plane.billed(&format!("user:u{round}-{number}"), "calls");
-            assert_eq!(billed, if number % 3 == 2 { 3 } else { 0 }, "{number}");
+            assert_eq!(billed, if number % 3 == 2 || number == 99 { 3 } else { 0 }, "{number}");
         }
-        assert_eq!(w.room_of(worker), 0);
     }
+}
+
+/// Bodies that fill a worker's room, while it has no policy.
+fn full_room_without_policy(over: &str) -> (World, Vec<Sending>) {
+    let mut w = World::new(&costs(over), &[2]);
+    w.net = Net::Dead;
+    w.run(1);
+    let fillers = (0..ROOM_BYTES / BOUND).map(|number| {
+        let filler = w.send(0, post(&format!("f{number}"), None));
+        w.request_body(filler, &body(BOUND)[..BOUND - 1], false);
+        filler
+    });
+    let fillers = fillers.collect();
+    assert_eq!(w.room_of(0), ROOM_BYTES / BOUND * (BOUND - 1));
+    (w, fillers)
+}
+
+#[test]
+fn what_finds_no_room_before_the_first_policy_still_passes_where_nothing_of_it_is_read() {
+    let to = |path: &str| {
+        let mut head = post("alice", None);
+        let at = head.iter().position(|(name, _)| name == ":path").unwrap();
+        head[at].1 = path.as_bytes().to_vec();
+        head
+    };
+    let (mut w, _fillers) = full_room_without_policy("refuse");
+    // A long one in parts; one in parts that would be read; one in a single part that would.
+    let long = w.send(0, to("/x"));
+    let halves = w.send(0, to("/cost"));
+    let single = w.send(0, to("/cost"));
+    let whole = body(2 * MIB);
+    for part in whole[..MIB + 500_000].chunks(MIB / 2) {
+        w.request_body(long, part, false);
+    }
+    w.request_body(halves, &body(50_000)[..30_000], false);
+    w.request_body(single, &body(50_000), true);
+    w.net = Net::Fine(4);
+    w.run(1_500);
+    assert!(w.has_passed(long));
+    w.request_body(long, &whole[MIB + 500_000..], true);
+    assert!(w.look(long, |stream| stream.request.passed == whole));
+    assert_eq!(w.answer(halves).unwrap().status, 503);
+    assert!(w.look(single, |stream| stream.request.passed == body(50_000)));
+    w.upstream(single, 200);
+    w.run(2_000);
+    assert_eq!(w.plane.billed("user:alice", "calls"), 1 + 3);
+}
+
+#[test]
+fn a_last_part_that_finds_no_room_before_the_first_policy_waits_with_the_proxy() {
+    let mut w = World::new(&costs("refuse"), &[2]);
+    w.net = Net::Dead;
+    w.run(1);
+    let sending = w.send(0, post("alice", None));
+    let whole = body(BOUND);
+    w.request_body(sending, &whole[..20_000], false);
+    for number in 0..ROOM_BYTES / BOUND {
+        let filler = w.send(0, post(&format!("f{number}"), None));
+        w.request_body(filler, &whole[..BOUND - 1_000], false);
+    }
+    assert!(!w.look(sending, |stream| stream.request.is_buffered));
+    w.request_body(sending, &whole[20_000..], true);
+    assert!(w.look(sending, |stream| stream.request.is_buffered));
+    w.net = Net::Fine(4);
+    w.run(1_500);
+    assert!(w.look(sending, |stream| stream.request.passed == whole));
 }
 
 #[test]
@@ -115,6 +208,7 @@ fn a_body_that_comes_before_the_first_policy_is_read_when_that_has_come() {
     for declared in [None, Some(length)] {
         let mut w = World::new(&costs("refuse"), &[2]);
         w.net = Net::Dead;
+        w.run(1);
         let sending = w.send(0, post("alice", declared));
         let whole = body(length);
         w.request_body(sending, &whole[..60_000], false);
@@ -140,6 +234,7 @@ fn a_body_that_is_too_long_before_the_first_policy_is_not_lost_where_nothing_of_
     ] {
         let mut w = World::new(&costs("refuse"), &[2]);
         w.net = Net::Dead;
+        w.run(1);
         let mut head = post("alice", declared);
         let at = head.iter().position(|(name, _)| name == ":path").unwrap();
         head[at].1 = path.as_bytes().to_vec();
@@ -166,6 +261,7 @@ fn a_body_that_a_larger_bound_would_have_read_gets_503_where_it_was_not_kept() {
     policy["bodies"]["json_bytes_max"] = json!(MIB);
     let mut w = World::new(&policy, &[2]);
     w.net = Net::Dead;
+    w.run(1);
     let sending = w.send(0, post("alice", None));
     w.request_body(sending, &body(MIB)[..BOUND + 1], false);
     w.net = Net::Fine(4);
@@ -186,7 +282,7 @@ fn a_copied_body_is_read_again_when_newer_keys_have_come() {
     }
     w.request_body(sending, &whole[200_000..], true);
     w.run(100);
-    assert!(w.is_waiting(sending));
+    assert!(w.is_waiting(sending) && w.room_of(0) == BOUND);
     policy["issuers"][0]["keys"]["jwks"]["keys"][0]["kid"] = json!("k2");
     w.plane.apply(serde_json::from_value(policy).unwrap());
     w.run(1_000);
@@ -195,4 +291,50 @@ fn a_copied_body_is_read_again_when_newer_keys_have_come() {
     w.run(2_000);
     assert_eq!(w.plane.billed("user:alice", "calls"), 3);
     assert_eq!(w.room_of(0), 0);
+}
+
+#[test]
+fn a_body_is_read_on_when_a_policy_with_a_larger_bound_comes_in_the_middle() {
+    let mut policy = costs("refuse");
+    policy["bodies"]["json_bytes_max"] = json!(50_000);
+    let mut w = world(&policy);
+    assert_eq!(w.get(0, "alice", "/x"), "pass");
+    let sending = w.send(0, post("alice", None));
+    let whole = body(100_000);
+    w.request_body(sending, &whole[..40_000], false);
+    w.plane.apply(serde_json::from_value(costs("refuse")).unwrap());
+    w.run(1_000);
+    w.request_body(sending, &whole[40_000..80_000], false);
+    w.request_body(sending, &whole[80_000..], true);
+    w.run(100);
+    assert!(w.look(sending, |stream| stream.request.passed == whole));
+    w.upstream(sending, 200);
+    w.run(2_000);
+    assert_eq!(w.plane.billed("user:alice", "calls"), 1 + 3);
+}
+
+#[test]
+fn a_body_may_end_with_trailers() {
+    for (waits_for_policy, declared) in
+        [(false, None), (false, Some(9_000)), (true, None), (true, Some(9_000))]
+    {
+        let policy = costs("refuse");
+        let mut w = if waits_for_policy { World::new(&policy, &[2]) } else { world(&policy) };
+        if waits_for_policy {
+            w.net = Net::Dead;
+            w.run(1);
+        }
+        let sending = w.send(0, post("alice", declared));
+        let whole = body(9_000);
+        w.request_body(sending, &whole[..5_000], false);
+        w.request_body(sending, &whole[5_000..], false);
+        w.request_trailers(sending);
+        w.net = Net::Fine(4);
+        w.run(1_500);
+        assert!(w.look(sending, |stream| stream.request.passed == whole), "{waits_for_policy} {declared:?}");
+        w.upstream(sending, 200);
+        w.run(2_000);
+        assert_eq!(w.plane.billed("user:alice", "calls"), 3);
+        assert_eq!(w.room_of(0), 0);
+    }
 }

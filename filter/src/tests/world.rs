@@ -207,6 +207,24 @@ impl World {
         self.show_body(of, last);
     }
 
+    /// The request's body is through, and trailers follow.
+    pub fn request_trailers(&mut self, of: Sending) {
+        let seat = &self.seats[of.worker];
+        seat.host.current.set(of.stream);
+        let request = seat.requests.get(&of.stream).cloned();
+        self.change(of, |stream| stream.request.ended = true);
+        let flow = request.map_or(Flow::Continue, |request| request.on_request_trailers());
+        let now_ms = self.mono_ms.get();
+        if flow == Flow::Continue {
+            self.change(of, |stream| {
+                stream.resumed = true;
+                stream.resumed_at_ms = now_ms;
+                stream.request.pass();
+            });
+        }
+        self.pump();
+    }
+
     /// Shows the filter what has come of a request's body.
     fn show_body(&mut self, of: Sending, last: bool) {
         let seat = &self.seats[of.worker];

@@ -125,6 +125,9 @@ pub struct Anonymous {
     pub trusted_hops: u32,
 }
 
+/// Most bytes of a JSON body that are read, where the policy does not say it.
+pub const JSON_BYTES_DEFAULT: u32 = 256 * 1024;
+
 /// What is read of JSON bodies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -139,7 +142,7 @@ pub struct Bodies {
 }
 
 fn default_json_bytes_max() -> u64 {
-    256 * 1024
+    u64::from(JSON_BYTES_DEFAULT)
 }
 
 impl Default for Bodies {
