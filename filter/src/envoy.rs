@@ -256,13 +256,14 @@ impl Context for Root {
         };
         edge.on_reply(token, reply);
     }
+}
 
-    fn on_done(&mut self) -> bool {
-        // A root context that was replaced lives until its streams end, and would go on ticking.
+impl Drop for Root {
+    /// It was replaced. Its streams live on, and it would go on ticking.
+    fn drop(&mut self) {
         if let Some(edge) = &self.edge {
             edge.retire();
         }
-        true
     }
 }
 
@@ -334,10 +335,14 @@ impl HttpContext for Stream {
         }
         Action::Continue
     }
+}
 
-    fn on_log(&mut self) {
+impl Drop for Stream {
+    /// The stream is over, however it ended: the proxy deletes it right after its log. So that it calls the module once less
+    /// for that, `on_log` and `on_done` are not exported (`xtask/src/wasm_exports.rs`).
+    fn drop(&mut self) {
         if let Some(request) = &self.0 {
-            request.on_log();
+            request.on_end();
         }
     }
 }

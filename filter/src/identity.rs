@@ -3,20 +3,24 @@
 //! Tokens are remembered by their full bytes, never by a hash alone that could collide. Nothing unverified gets in.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 use std::rc::Rc;
 
+use quick_cache::Weighter;
+use quick_cache::unsync::{Cache, DefaultLifecycle};
 use tollgate_policy::decision::KeptPlan;
 use tollgate_policy::jwt::{Caller, Keyring, TokenFault};
 
 use crate::records::{Key, Records};
 
-/// Most tokens that one worker remembers.
-pub const TOKENS_MAX: usize = 16_384;
+/// Most bytes that one worker remembers of tokens and their callers: some 20,000 of the usual length.
+pub const REMEMBERED_BYTES_MAX: u64 = 24 << 20;
 
-/// Most bytes of tokens that one worker remembers.
-pub const TOKEN_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// About what a caller takes besides its token: names, its limits' plan, its place.
+pub const CALLER_BYTES: u64 = 512;
+
+/// Callers that fit, about: for as many that did not stay the cache remembers that they came.
+const CALLERS: usize = 20_000;
 
 /// A verified caller, with what this worker has worked out about it.
 #[derive(Debug)]
@@ -44,13 +48,25 @@ pub struct Member {
     pub subject: Rc<str>,
 }
 
-/// Tokens in two generations: when the young one is full the old one is dropped, so that what is used stays and what is
-/// not goes, at no cost per look-up.
-#[derive(Debug, Default)]
-pub struct Tokens {
-    young: HashMap<Vec<u8>, Rc<Identity>, ByTail>,
-    old: HashMap<Vec<u8>, Rc<Identity>, ByTail>,
-    young_bytes: usize,
+/// Tokens that were verified. Which of them make room for others the cache decides: those that are used seldom, so that
+/// most are found even where somewhat more are in use than fit.
+pub struct Tokens(Cache<Vec<u8>, Rc<Identity>, Cost, ByTail>);
+
+/// What a token takes of the bound.
+#[derive(Debug, Clone, Copy)]
+struct Cost;
+
+impl Weighter<Vec<u8>, Rc<Identity>> for Cost {
+    fn weight(&self, token: &Vec<u8>, _: &Rc<Identity>) -> u64 {
+        token.len() as u64 + CALLER_BYTES
+    }
+}
+
+impl Default for Tokens {
+    fn default() -> Self {
+        let lifecycle = DefaultLifecycle::default();
+        Self(Cache::with(CALLERS, REMEMBERED_BYTES_MAX, Cost, ByTail::default(), lifecycle))
+    }
 }
 
 impl Tokens {
@@ -62,22 +78,15 @@ impl Tokens {
         token: &[u8],
         now_ms: i64,
     ) -> Result<Rc<Identity>, TokenFault> {
-        if let Some(known) = self.young.get(token) {
+        if let Some(known) = self.0.get(token) {
             if is_current(&known.caller, now_ms) {
                 return Ok(known.clone());
             }
-            if let Some((token, _)) = self.young.remove_entry(token) {
-                self.young_bytes = self.young_bytes.saturating_sub(token.len());
-            }
-        } else if let Some((token, known)) = self.old.remove_entry(token)
-            && is_current(&known.caller, now_ms)
-        {
-            self.remember(token, known.clone());
-            return Ok(known);
+            self.0.remove(token);
         }
         let caller = keyring.verify(token, now_ms)?;
         let identity = Rc::new(Identity::of(records, caller));
-        self.remember(token.to_vec(), identity.clone());
+        self.0.insert(token.to_vec(), identity.clone());
         Ok(identity)
     }
 
@@ -85,43 +94,32 @@ impl Tokens {
     /// is in no token.
     pub fn anonymous(&mut self, records: &Records, subject: &str, tier: &str) -> Rc<Identity> {
         let key = format!(" {tier} {subject}").into_bytes();
-        if let Some(known) = self.young.get(&key) {
+        if let Some(known) = self.0.get(&key) {
             return known.clone();
         }
-        let known = self.old.remove(&key).unwrap_or_else(|| {
-            let caller = Caller {
-                subject: subject.to_owned(),
-                user: None,
-                organization: None,
-                tier: Some(tier.to_owned()),
-                expires_at_ms: i64::MAX,
-                not_before_ms: None,
-                issuer: usize::MAX,
-                is_organization_admin: false,
-            };
-            Rc::new(Identity::of(records, caller))
-        });
-        self.remember(key, known.clone());
+        let caller = Caller {
+            subject: subject.to_owned(),
+            user: None,
+            organization: None,
+            tier: Some(tier.to_owned()),
+            expires_at_ms: i64::MAX,
+            not_before_ms: None,
+            issuer: usize::MAX,
+            is_organization_admin: false,
+        };
+        let known = Rc::new(Identity::of(records, caller));
+        self.0.insert(key, known.clone());
         known
     }
 
     /// Whether none is remembered.
     pub fn is_empty(&self) -> bool {
-        self.young.is_empty() && self.old.is_empty()
+        self.0.is_empty()
     }
 
     /// Forgets all: the keys changed, and a token may no longer hold.
     pub fn clear(&mut self) {
         *self = Self::default();
-    }
-
-    fn remember(&mut self, token: Vec<u8>, identity: Rc<Identity>) {
-        if self.young.len() >= TOKENS_MAX / 2 || self.young_bytes + token.len() > TOKEN_BYTES_MAX / 2 {
-            self.old = std::mem::take(&mut self.young);
-            self.young_bytes = 0;
-        }
-        self.young_bytes += token.len();
-        self.young.insert(token, identity);
     }
 }
 

@@ -388,7 +388,7 @@ impl Request {
 
     /// The stream is over, however it ended. What a request took that the upstream never answered stays charged: a caller
     /// must not get work for nothing by hanging up.
-    pub fn on_log(&self) {
+    pub fn on_end(&self) {
         if let State::Passed(mut passed) = self.replace(State::Over)
             && passed.waits_for_end()
         {

@@ -7,6 +7,7 @@ mod proxy;
 mod world;
 
 mod bodies;
+mod callers;
 mod denials;
 mod ends;
 mod grants;

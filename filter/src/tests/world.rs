@@ -299,7 +299,7 @@ impl World {
         let seat = &mut self.seats[of.worker];
         if let Some(request) = seat.requests.remove(&of.stream) {
             seat.host.current.set(of.stream);
-            request.on_log();
+            request.on_end();
         }
         self.pump();
     }

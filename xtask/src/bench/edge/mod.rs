@@ -156,8 +156,10 @@ impl Rig {
     }
 
     fn measure(&self, time: Duration) -> Result<Measurement> {
-        // Between two rounds it was idle: units went back, caches went cold. Steady traffic is what is measured.
-        load::run(self.port, &self.requests, 2 * WARM_UP)?;
+        // Between two rounds it was idle: units went back, caches went cold. Steady traffic is what is measured: each caller has
+        // asked for units again, which 10,000 of them take some five seconds for.
+        let callers = if self.subject.callers() > 1 { 3 } else { 1 };
+        load::run(self.port, &self.requests, 2 * callers * WARM_UP)?;
         let calls_before = self.control_plane_calls()?;
         let before = cpu_time(&self.envoy)?;
         let seen = load::run(self.port, &self.requests, time)
