@@ -259,7 +259,7 @@ impl Context for Root {
 }
 
 impl Drop for Root {
-    /// It was replaced. Its streams live on, and it would go on ticking.
+    /// It was replaced, and its last stream is over; its timer would go on.
     fn drop(&mut self) {
         if let Some(edge) = &self.edge {
             edge.retire();
@@ -338,8 +338,9 @@ impl HttpContext for Stream {
 }
 
 impl Drop for Stream {
-    /// The stream is over, however it ended: the proxy deletes it right after its log. So that it calls the module once less
-    /// for that, `on_log` and `on_done` are not exported (`xtask/src/wasm_exports.rs`).
+    /// The stream is over, however it ended. The proxy also logs it, mostly just before; over HTTP/3 that may come after it is
+    /// deleted, when the SDK knows it no more and panics. So `on_log` is not exported, nor is `on_done`, which would be one more
+    /// call for nothing (`xtask/src/wasm_exports.rs`).
     fn drop(&mut self) {
         if let Some(request) = &self.0 {
             request.on_end();

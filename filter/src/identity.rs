@@ -1,26 +1,22 @@
-//! Who calls: verified tokens, remembered until they expire, within a bound.
+//! Who calls: verified tokens, remembered within a bound.
 //!
 //! Tokens are remembered by their full bytes, never by a hash alone that could collide. Nothing unverified gets in.
 
 use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::rc::Rc;
 
-use quick_cache::Weighter;
-use quick_cache::unsync::{Cache, DefaultLifecycle};
 use tollgate_policy::decision::KeptPlan;
 use tollgate_policy::jwt::{Caller, Keyring, TokenFault};
 
 use crate::records::{Key, Records};
 
-/// Most bytes that one worker remembers of tokens and their callers: some 20,000 of the usual length.
-pub const REMEMBERED_BYTES_MAX: u64 = 24 << 20;
+/// Most tokens that one worker remembers.
+pub const TOKENS_MAX: usize = 16_384;
 
-/// About what a caller takes besides its token: names, its limits' plan, its place.
-pub const CALLER_BYTES: u64 = 512;
-
-/// Callers that fit, about: for as many that did not stay the cache remembers that they came.
-const CALLERS: usize = 20_000;
+/// Most bytes of tokens that one worker remembers.
+pub const TOKEN_BYTES_MAX: usize = 16 << 20;
 
 /// A verified caller, with what this worker has worked out about it.
 #[derive(Debug)]
@@ -48,25 +44,20 @@ pub struct Member {
     pub subject: Rc<str>,
 }
 
-/// Tokens that were verified. Which of them make room for others the cache decides: those that are used seldom, so that
-/// most are found even where somewhat more are in use than fit.
-pub struct Tokens(Cache<Vec<u8>, Rc<Identity>, Cost, ByTail>);
-
-/// What a token takes of the bound.
-#[derive(Debug, Clone, Copy)]
-struct Cost;
-
-impl Weighter<Vec<u8>, Rc<Identity>> for Cost {
-    fn weight(&self, token: &Vec<u8>, _: &Rc<Identity>) -> u64 {
-        token.len() as u64 + CALLER_BYTES
-    }
+/// Tokens that were verified, in the order in which they came. The oldest makes room, unless it was used since it came or
+/// was passed over: so all stay that fit, in whatever order they are used, and none that is over stays for long.
+#[derive(Debug, Default)]
+pub struct Tokens {
+    known: HashMap<Rc<[u8]>, Known, ByTail>,
+    /// All that are known, each once.
+    order: VecDeque<Rc<[u8]>>,
+    bytes: usize,
 }
 
-impl Default for Tokens {
-    fn default() -> Self {
-        let lifecycle = DefaultLifecycle::default();
-        Self(Cache::with(CALLERS, REMEMBERED_BYTES_MAX, Cost, ByTail::default(), lifecycle))
-    }
+#[derive(Debug)]
+struct Known {
+    identity: Rc<Identity>,
+    used: Cell<bool>,
 }
 
 impl Tokens {
@@ -78,15 +69,15 @@ impl Tokens {
         token: &[u8],
         now_ms: i64,
     ) -> Result<Rc<Identity>, TokenFault> {
-        if let Some(known) = self.0.get(token) {
-            if is_current(&known.caller, now_ms) {
-                return Ok(known.clone());
-            }
-            self.0.remove(token);
+        if let Some(known) = self.known.get(token)
+            && is_current(&known.identity.caller, now_ms)
+        {
+            known.used.set(true);
+            return Ok(known.identity.clone());
         }
         let caller = keyring.verify(token, now_ms)?;
         let identity = Rc::new(Identity::of(records, caller));
-        self.0.insert(token.to_vec(), identity.clone());
+        self.remember(token, &identity);
         Ok(identity)
     }
 
@@ -94,8 +85,9 @@ impl Tokens {
     /// is in no token.
     pub fn anonymous(&mut self, records: &Records, subject: &str, tier: &str) -> Rc<Identity> {
         let key = format!(" {tier} {subject}").into_bytes();
-        if let Some(known) = self.0.get(&key) {
-            return known.clone();
+        if let Some(known) = self.known.get(&*key) {
+            known.used.set(true);
+            return known.identity.clone();
         }
         let caller = Caller {
             subject: subject.to_owned(),
@@ -108,18 +100,45 @@ impl Tokens {
             is_organization_admin: false,
         };
         let known = Rc::new(Identity::of(records, caller));
-        self.0.insert(key, known.clone());
+        self.remember(&key, &known);
         known
     }
 
     /// Whether none is remembered.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.known.is_empty()
     }
 
     /// Forgets all: the keys changed, and a token may no longer hold.
     pub fn clear(&mut self) {
         *self = Self::default();
+    }
+
+    /// Bytes of all that are known.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn remember(&mut self, token: &[u8], identity: &Rc<Identity>) {
+        let known = Known { identity: identity.clone(), used: Cell::new(false) };
+        if let Some(before) = self.known.get_mut(token) {
+            *before = known;
+            return;
+        }
+        // A token that was used is passed over once; at worst, in a millisecond, all of them are.
+        while self.known.len() >= TOKENS_MAX || self.bytes + token.len() > TOKEN_BYTES_MAX {
+            let Some(oldest) = self.order.pop_front() else { break };
+            if self.known.get(&oldest).is_some_and(|known| known.used.replace(false)) {
+                self.order.push_back(oldest);
+            } else {
+                self.bytes -= oldest.len();
+                self.known.remove(&oldest);
+            }
+        }
+        let token = Rc::<[u8]>::from(token);
+        self.bytes += token.len();
+        self.order.push_back(token.clone());
+        self.known.insert(token, known);
     }
 }
 
@@ -138,7 +157,7 @@ impl Identity {
     }
 }
 
-/// Hashes a token by its last bytes, which are its signature's: as good as random, since only verified tokens are kept,
+/// Hashes a token by its last bytes, which are its signature's: as good as random, since only verified tokens are kept, and addresses, which fit,
 /// and some 700 bytes less to go through. Equality is that of all bytes.
 #[derive(Debug, Clone, Default)]
 struct ByTail(std::collections::hash_map::RandomState);

@@ -1,9 +1,10 @@
 //! How a request comes in: how much of its body was seen, where that is, and whether more of it must be awaited before the
 //! request can be decided.
 //!
-//! A body that says its length, and fits, waits with the proxy, which shows all of it each time something comes. Any other
-//! is copied as it comes, and the client is slowed down: what the proxy is told to buffer must fit its buffer together with
-//! all that it reads at once, or it answers 413 by itself, even while the filter is letting the request pass.
+//! A body that is to be read, says its length, and fits, waits with the proxy, which shows all of it each time something
+//! comes. Any other that may have to be read is copied as it comes, and the client is slowed down: what the proxy is told to
+//! buffer must fit its buffer together with all that it reads at once, or it answers 413 by itself, even while the filter is
+//! letting the request pass.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -13,8 +14,8 @@ use tollgate_policy::request::{Body, Reading};
 
 use crate::host::Host;
 
-/// Most bytes of bodies that one worker has copied at a time: the module's memory never shrinks. Beyond it bodies wait with
-/// the proxy.
+/// Most bytes that one worker has for copies of bodies, but for the last part of one that is read at once: the module's
+/// memory never shrinks. Beyond it bodies wait with the proxy, or, while there is no policy, are lost but for their length.
 pub const ROOM_BYTES: usize = 8 << 20;
 
 /// Room for copies of bodies, one for all requests of a worker.
@@ -95,7 +96,7 @@ impl Intake {
         self.whole.set(self.whole.get() || end);
         let mut copied = self.copied.borrow_mut();
         // The last part is shown nowhere else, and read at once.
-        let must = end && self.is_reading();
+        let must = end && self.is_reading() && !self.is_long();
         if copied.as_mut().is_some_and(|copy| !copy.add(host, length, self.kept_max(), must)) {
             *copied = None;
         }
@@ -132,15 +133,15 @@ impl Intake {
         if !self.is_reading() || !self.whole.get() || self.bytes.get() == 0 || self.is_long() {
             return false;
         }
-        if self.copied.borrow().as_ref().is_some_and(|copy| copy.room.is_over()) {
-            self.release();
-        }
-        self.copied.borrow().is_none()
+        self.copied.borrow().as_ref().is_none_or(|copy| copy.room.is_over())
     }
 
-    /// The proxy was told what to do with what it showed.
+    /// The proxy was told what to do with what it showed: a copy is needed only of what it does not show again.
     pub fn slows_client(&self, slows: bool) {
         self.shows_next.set(slows);
+        if !slows {
+            self.release();
+        }
     }
 
     /// So many more bytes pass.

@@ -51,13 +51,19 @@ fn the_shipped_configurations_are_valid_and_load_the_module_from_a_file() {
 #[test]
 fn the_module_imports_what_every_proxy_has_and_nothing_else() {
     let bytes = std::fs::read(artefacts::filter_wasm()).expect("the module can be read");
-    let mut imports = BTreeSet::new();
+    let (mut imports, mut exports) = (BTreeSet::new(), BTreeSet::new());
     for payload in wasmparser::Parser::new(0).parse_all(&bytes) {
-        if let wasmparser::Payload::ImportSection(section) = payload.expect("it is a module") {
-            for import in section.into_imports() {
-                let import = import.expect("it is an import");
-                imports.insert(format!("{}.{}", import.module, import.name));
+        match payload.expect("it is a module") {
+            wasmparser::Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    let import = import.expect("it is an import");
+                    imports.insert(format!("{}.{}", import.module, import.name));
+                }
             }
+            wasmparser::Payload::ExportSection(section) => {
+                exports.extend(section.into_iter().map(|export| export.expect("it is an export").name));
+            }
+            _ => {}
         }
     }
     assert!(imports.contains("env.proxy_log"), "{imports:?}");
@@ -65,6 +71,9 @@ fn the_module_imports_what_every_proxy_has_and_nothing_else() {
         |name: &&String| name.starts_with("env.proxy_") || name.starts_with("wasi_snapshot_preview1.");
     let others: Vec<_> = imports.iter().filter(|name| !known(name)).collect();
     assert!(others.is_empty(), "a proxy may refuse the module for {others:?}");
+    // What ends a stream is its deletion: its log may come after that.
+    let ends = ["proxy_on_delete", "proxy_on_done", "proxy_on_log"].map(|name| exports.contains(name));
+    assert_eq!(ends, [true, false, false]);
 }
 
 /// A module of the same interface as the filter, with these bodies of `on_configure` and `on_request_headers`.

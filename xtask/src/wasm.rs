@@ -24,11 +24,14 @@ pub fn build_filter() -> Result<()> {
     publish(&wasm_exports::prefer_own(&module)?, &workspace::filter_wasm())
 }
 
-/// Builds `target/noop-filter.wasm`, the benchmark's baseline.
+/// Builds `target/noop-filter.wasm` and `target/floor-filter.wasm`, with which the benchmark compares.
 #[cfg(feature = "bench")]
-pub fn build_noop() -> Result<()> {
-    let built = build(&["--example", "noop"], "examples/noop.wasm")?;
-    publish(&std::fs::read(built)?, &workspace::noop_wasm())
+pub fn build_baselines() -> Result<()> {
+    for (name, to) in [("noop", workspace::noop_wasm()), ("floor", workspace::floor_wasm())] {
+        let built = build(&["--example", name], &format!("examples/{name}.wasm"))?;
+        publish(&std::fs::read(built)?, &to)?;
+    }
+    Ok(())
 }
 
 /// Lints the filter as it is built for Envoy: other code than natively, behind `cfg`.

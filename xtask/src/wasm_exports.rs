@@ -14,10 +14,10 @@ const OWN: &str = "tollgate:";
 /// Callbacks that every stream would be charged for and that do nothing: what ends a stream is `proxy_on_delete`.
 const IDLE: [&str; 2] = ["proxy_on_done", "proxy_on_log"];
 
-/// The module with each export `tollgate:<name>` in the place of `<name>`.
+/// The module with each export `tollgate:<name>` in the place of `<name>`, and without those that are idle.
 pub fn prefer_own(module: &[u8]) -> Result<Vec<u8>> {
     let mut out = Module::new();
-    let mut replaced = 0;
+    let (mut replaced, mut dropped) = (0, 0);
     for payload in Parser::new(0).parse_all(module) {
         let payload = payload.context("the filter's module cannot be read")?;
         if let Payload::ExportSection(reader) = &payload {
@@ -39,7 +39,8 @@ pub fn prefer_own(module: &[u8]) -> Result<Vec<u8>> {
                         section.export(name, kind, export.index);
                         replaced += 1;
                     }
-                    None if own.contains(&export.name) || IDLE.contains(&export.name) => {}
+                    None if own.contains(&export.name) => {}
+                    None if IDLE.contains(&export.name) => dropped += 1,
                     None => {
                         section.export(export.name, kind, export.index);
                     }
@@ -52,6 +53,7 @@ pub fn prefer_own(module: &[u8]) -> Result<Vec<u8>> {
             out.section(&RawSection { id, data });
         }
     }
+    ensure!(dropped == IDLE.len(), "the module does not export all of {IDLE:?}: is there one to be dropped?");
     ensure!(replaced > 0, "the module exports no callback of its own under {OWN}");
     Ok(out.finish())
 }

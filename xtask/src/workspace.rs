@@ -31,6 +31,12 @@ pub fn noop_wasm() -> PathBuf {
     target().join("noop-filter.wasm")
 }
 
+/// The module that makes only the calls which none can go without, for the benchmark.
+#[cfg(feature = "bench")]
+pub fn floor_wasm() -> PathBuf {
+    target().join("floor-filter.wasm")
+}
+
 /// The control plane and command line, built for release.
 pub fn tollgate() -> PathBuf {
     target().join("release/tollgate")

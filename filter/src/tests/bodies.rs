@@ -106,6 +106,13 @@ fn bodies_without_a_length_wait_as_copies_while_there_is_room_and_else_with_the_
         w.run(20);
         assert!(w.has_passed(small));
         w.upstream(small, 200);
+        // One that is too long with its last part finds none, and needs none.
+        let long = begin(&mut w, 97);
+        w.request_body(long, b"{", false);
+        let before = w.room_of(0);
+        w.request_body(long, &body(MIB), true);
+        assert_eq!((w.answer(long).unwrap().status, w.room_of(0) < before), (413, true));
+        w.end(long);
         w.end(filler);
 
         for (number, sending) in streams.into_iter().enumerate() {

@@ -7,7 +7,7 @@ use tollgate_policy::jwt::Keyring;
 
 use super::proxy::{Proxy, Worker};
 use super::*;
-use crate::identity::{CALLER_BYTES, REMEMBERED_BYTES_MAX, Tokens};
+use crate::identity::{TOKEN_BYTES_MAX, TOKENS_MAX, Tokens};
 use crate::records::Records;
 
 /// The issuer's keys, and none at all: who is known without them was remembered.
@@ -38,45 +38,73 @@ fn remembered(tokens: &mut Tokens, records: &Records, nothing: &Keyring, all: &[
 }
 
 #[test]
-fn all_callers_are_remembered_while_they_fit_in_whatever_order_they_come() {
+fn all_callers_are_remembered_that_fit_whoever_came_before_them() {
     let (ring, nothing) = keyrings();
     let (records, mut tokens) = (records(), Tokens::default());
+    // As many again, who come twice and never more.
+    for number in 100_000..100_000 + TOKENS_MAX {
+        let token = token_of(number, 0);
+        for _ in 0..2 {
+            tokens.identify(&records, &ring, &token, START_MS).unwrap();
+        }
+    }
     let all: Vec<_> = (0..12_000).map(|number| token_of(number, 400)).collect();
-    for token in &all {
+    // Some of the first make room once more, while those before them are still passed over.
+    for token in all.iter().chain(&all) {
         tokens.identify(&records, &ring, token, START_MS).unwrap();
     }
-    for _ in 0..2 {
-        assert_eq!(remembered(&mut tokens, &records, &nothing, &all), all.len());
+    for order in [all.iter().collect::<Vec<_>>(), all.iter().rev().collect()] {
+        for token in order {
+            tokens.identify(&records, &nothing, token, START_MS).unwrap();
+        }
     }
 }
 
 #[test]
 fn what_is_remembered_is_bounded_and_what_is_used_again_and_again_stays() {
     let (ring, nothing) = keyrings();
-    let (records, mut tokens) = (records(), Tokens::default());
-    let all: Vec<_> = (0..6_000).map(|number| token_of(number, 5_000)).collect();
-    let (often, once) = all.split_at(500);
-    for token in often {
-        tokens.identify(&records, &ring, token, START_MS).unwrap();
-    }
-    for part in once.chunks(500) {
-        assert_eq!(remembered(&mut tokens, &records, &nothing, often), often.len());
-        for token in part {
+    for (count, padding, few) in [(40_000, 0, 500), (6_000, 5_000, 500)] {
+        let (records, mut tokens) = (records(), Tokens::default());
+        let all: Vec<_> = (0..count).map(|number| token_of(number, padding)).collect();
+        let (often, once) = all.split_at(few);
+        for token in often {
             tokens.identify(&records, &ring, token, START_MS).unwrap();
         }
+        for part in once.chunks(few) {
+            assert_eq!(remembered(&mut tokens, &records, &nothing, often), often.len());
+            for token in part {
+                tokens.identify(&records, &ring, token, START_MS).unwrap();
+                assert!(tokens.bytes() <= TOKEN_BYTES_MAX);
+            }
+        }
+        let kept = remembered(&mut tokens, &records, &nothing, &all);
+        let fit = TOKENS_MAX.min(TOKEN_BYTES_MAX / all[count - 1].len());
+        assert!(kept <= TOKENS_MAX && kept >= fit - 1, "{kept} of {fit}");
     }
-    let kept = remembered(&mut tokens, &records, &nothing, &all) as u64;
-    let cost = all[0].len() as u64 + CALLER_BYTES;
-    assert!(kept * cost <= REMEMBERED_BYTES_MAX && kept * cost > REMEMBERED_BYTES_MAX / 2, "{kept}");
 }
 
 #[test]
-fn a_token_that_is_over_is_forgotten_and_verified_anew() {
+fn one_more_token_is_soon_remembered_though_all_others_are_in_use() {
+    let (ring, nothing) = keyrings();
+    let (records, mut tokens) = (records(), Tokens::default());
+    let all: Vec<_> = (0..TOKENS_MAX).map(|number| token_of(number, 0)).collect();
+    for keys in [&ring, &nothing] {
+        for token in &all {
+            tokens.identify(&records, keys, token, START_MS).unwrap();
+        }
+    }
+    let more = token_of(TOKENS_MAX, 0);
+    tokens.identify(&records, &ring, &more, START_MS).unwrap();
+    assert!(tokens.identify(&records, &nothing, &more, START_MS).is_ok());
+    assert_eq!(remembered(&mut tokens, &records, &nothing, &all), TOKENS_MAX - 1);
+}
+
+#[test]
+fn a_token_that_is_over_is_verified_anew() {
     let (ring, nothing) = keyrings();
     let (records, mut tokens) = (records(), Tokens::default());
     let token = token_of(1, 0);
     assert!(tokens.identify(&records, &ring, &token, START_MS).is_ok());
     assert!(tokens.identify(&records, &nothing, &token, START_MS + 999_999_000).is_ok());
     assert!(tokens.identify(&records, &ring, &token, START_MS + 1_000_100_000).is_err());
-    assert!(tokens.is_empty());
 }

@@ -212,7 +212,10 @@ impl World {
         let seat = &self.seats[of.worker];
         seat.host.current.set(of.stream);
         let request = seat.requests.get(&of.stream).cloned();
-        self.change(of, |stream| stream.request.ended = true);
+        self.change(of, |stream| {
+            assert!(!stream.stopped, "the proxy holds trailers back");
+            stream.request.ended = true;
+        });
         let flow = request.map_or(Flow::Continue, |request| request.on_request_trailers());
         let now_ms = self.mono_ms.get();
         if flow == Flow::Continue {

@@ -22,7 +22,7 @@ use crate::{build, wasm, workspace};
 
 const UPGRADES: usize = 100;
 const UPGRADE_MS_MAX: f64 = 1_000.0;
-/// Fewer than one generation of remembered tokens, so that the second visit finds all of them.
+/// Fewer than are remembered, so that the second visit finds all of them.
 const COLD_TOKENS: usize = 6_000;
 const COLD_US_MAX: f64 = 60.0;
 const SUBJECTS: usize = 100_000;
@@ -79,6 +79,7 @@ impl Bench {
             control_plane_port: plane.map_or(0, |plane| plane.port),
             filter_wasm: &module,
             noop_wasm: Path::new(""),
+            floor_wasm: Path::new(""),
             jwks: &Value::Null,
         };
         let config = render_filters(&[tollgate(plugin, &module)], plane.is_some(), &places);

@@ -21,6 +21,8 @@ pub enum Subject {
     NoFilterMany,
     /// The module of `filter/examples/noop.rs`.
     Noop,
+    /// That of `filter/examples/floor.rs`: what no filter that tells who calls and what is left can go without.
+    Floor,
     /// Envoy's `jwt_authn`, verifying each request, and `local_ratelimit`.
     Native,
     /// The same with `jwt_authn`'s cache of verified tokens.
@@ -37,10 +39,11 @@ pub enum Subject {
 
 impl Subject {
     /// All, in the order of each round.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::NoFilter,
         Self::NoFilterMany,
         Self::Noop,
+        Self::Floor,
         Self::Native,
         Self::NativeCached,
         Self::TollgateOne,
@@ -55,6 +58,7 @@ impl Subject {
             Self::NoFilter => "no filter",
             Self::NoFilterMany => "no filter, 10,000 callers",
             Self::Noop => "do-nothing Wasm filter",
+            Self::Floor => "Wasm filter that reads all headers and sets Tollgate's",
             Self::Native => "jwt_authn (no cache) + local_ratelimit",
             Self::NativeCached => "jwt_authn (cache) + local_ratelimit",
             Self::TollgateOne => "Tollgate, 1 subject",
@@ -66,7 +70,7 @@ impl Subject {
 
     /// Whether it looks at tokens; then it must refuse a bad one.
     pub fn verifies(self) -> bool {
-        !matches!(self, Self::NoFilter | Self::NoFilterMany | Self::Noop)
+        !matches!(self, Self::NoFilter | Self::NoFilterMany | Self::Noop | Self::Floor)
     }
 
     /// How many callers, each with a token of its own.
@@ -104,6 +108,7 @@ pub struct Places<'a> {
     pub control_plane_port: u16,
     pub filter_wasm: &'a Path,
     pub noop_wasm: &'a Path,
+    pub floor_wasm: &'a Path,
     pub jwks: &'a Value,
 }
 
@@ -112,6 +117,7 @@ pub fn render(subject: Subject, places: &Places) -> String {
     let filters: Vec<Value> = match subject {
         Subject::NoFilter | Subject::NoFilterMany => Vec::new(),
         Subject::Noop => vec![wasm("noop", places.noop_wasm, "")],
+        Subject::Floor => vec![wasm("floor", places.floor_wasm, "")],
         Subject::Native => vec![jwt_authn(places.jwks, false), local_ratelimit()],
         Subject::NativeCached => vec![jwt_authn(places.jwks, true), local_ratelimit()],
         Subject::TollgateOne

@@ -42,7 +42,7 @@ pub fn run(options: &EdgeOptions) -> Result<()> {
 
     let envoy = step("Envoy", envoy::provide)?;
     let with_tollgate = subjects.iter().any(|subject| subject.is_tollgate());
-    step("Building the modules", wasm::build_noop)?;
+    step("Building the modules", wasm::build_baselines)?;
     if with_tollgate {
         step("Building Tollgate", || wasm::build_filter().and_then(|()| build::programs()))?;
     }
@@ -103,6 +103,7 @@ impl Rig {
     ) -> Result<Self> {
         let (port, admin_port) = two_free_ports()?;
         let (filter_wasm, noop_wasm) = (workspace::filter_wasm(), workspace::noop_wasm());
+        let floor_wasm = workspace::floor_wasm();
         let config = configs::render(
             subject,
             &Places {
@@ -111,6 +112,7 @@ impl Rig {
                 control_plane_port,
                 filter_wasm: &filter_wasm,
                 noop_wasm: &noop_wasm,
+                floor_wasm: &floor_wasm,
                 jwks: &tokens::jwks()?,
             },
         );
