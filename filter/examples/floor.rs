@@ -1,5 +1,6 @@
-//! A filter that only makes the calls which no filter can go without that tells the application who calls and the client what
-//! is left: what these cost on their own, without a token, a limit, or a decision. A floor in `cargo xtask bench edge`.
+//! A filter that only makes the calls which Tollgate makes to read a request's headers and the response's status, and to tell
+//! the application who calls and the client what is left: what these cost on their own, without a token, a limit, or a
+//! decision. A floor in `cargo xtask bench edge`.
 
 #![allow(missing_docs, reason = "the macro's entry point has none")]
 #![allow(unsafe_code, reason = "the SDK's way to read all headers copies each once more")]

@@ -45,7 +45,8 @@ pub struct Member {
 }
 
 /// Tokens that were verified, in the order in which they came. The oldest makes room, unless it was used since it came or
-/// was passed over: so all stay that fit, in whatever order they are used, and none that is over stays for long.
+/// was passed over: so all stay that fit, in whatever order they are used, and one that is used no more goes when
+/// its turn has come.
 #[derive(Debug, Default)]
 pub struct Tokens {
     known: HashMap<Rc<[u8]>, Known, ByTail>,
@@ -125,7 +126,7 @@ impl Tokens {
             *before = known;
             return;
         }
-        // A token that was used is passed over once; at worst, in a millisecond, all of them are.
+        // A token that was used is passed over once; at worst, in some milliseconds, all of them are.
         while self.known.len() >= TOKENS_MAX || self.bytes + token.len() > TOKEN_BYTES_MAX {
             let Some(oldest) = self.order.pop_front() else { break };
             if self.known.get(&oldest).is_some_and(|known| known.used.replace(false)) {
@@ -157,8 +158,8 @@ impl Identity {
     }
 }
 
-/// Hashes a token by its last bytes, which are its signature's: as good as random, since only verified tokens are kept, and addresses, which fit,
-/// and some 700 bytes less to go through. Equality is that of all bytes.
+/// Hashes a token by its last bytes, which are its signature's: as good as random, since only verified tokens are kept (and
+/// addresses, which are short), and it saves going through some 700 bytes. Equality is that of all bytes.
 #[derive(Debug, Clone, Default)]
 struct ByTail(std::collections::hash_map::RandomState);
 

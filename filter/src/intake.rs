@@ -95,7 +95,7 @@ impl Intake {
         self.bytes.set(before.saturating_add(length));
         self.whole.set(self.whole.get() || end);
         let mut copied = self.copied.borrow_mut();
-        // The last part is shown nowhere else, and read at once.
+        // The last part is shown nowhere else, and read at once, unless it is too long by the policy that was looked at last.
         let must = end && self.is_reading() && !self.is_long();
         if copied.as_mut().is_some_and(|copy| !copy.add(host, length, self.kept_max(), must)) {
             *copied = None;

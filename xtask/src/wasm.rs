@@ -17,21 +17,24 @@ use crate::{wasm_exports, workspace};
 /// What Envoy's V8 has and the target's baseline lacks.
 const RUSTFLAGS: &str = "-C target-feature=+simd128";
 
+/// Callbacks that `filter/src/envoy.rs` exports around the SDK's.
+const OWN_EXPORTS: usize = 2;
+
 /// Builds `target/tollgate-filter.wasm`.
 pub fn build_filter() -> Result<()> {
     let built = build(&["--lib"], "tollgate_filter.wasm")?;
     let module = std::fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
-    publish(&wasm_exports::prefer_own(&module)?, &workspace::filter_wasm())
+    publish(&wasm_exports::prefer_own(&module, OWN_EXPORTS)?, &workspace::filter_wasm())
 }
 
 /// Builds `target/noop-filter.wasm` and `target/floor-filter.wasm`, with which the benchmark compares.
 #[cfg(feature = "bench")]
 pub fn build_baselines() -> Result<()> {
-    for (name, to) in [("noop", workspace::noop_wasm()), ("floor", workspace::floor_wasm())] {
-        let built = build(&["--example", name], &format!("examples/{name}.wasm"))?;
-        publish(&std::fs::read(built)?, &to)?;
-    }
-    Ok(())
+    let read = |name: &str| -> Result<Vec<u8>> {
+        Ok(std::fs::read(build(&["--example", name], &format!("examples/{name}.wasm"))?)?)
+    };
+    publish(&read("noop")?, &workspace::noop_wasm())?;
+    publish(&wasm_exports::prefer_own(&read("floor")?, 0)?, &workspace::floor_wasm())
 }
 
 /// Lints the filter as it is built for Envoy: other code than natively, behind `cfg`.

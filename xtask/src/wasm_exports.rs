@@ -14,15 +14,16 @@ const OWN: &str = "tollgate:";
 /// Callbacks that every stream would be charged for and that do nothing: what ends a stream is `proxy_on_delete`.
 const IDLE: [&str; 2] = ["proxy_on_done", "proxy_on_log"];
 
-/// The module with each export `tollgate:<name>` in the place of `<name>`, and without those that are idle.
-pub fn prefer_own(module: &[u8]) -> Result<Vec<u8>> {
+/// The module with each of its `own` exports `tollgate:<name>` in the place of `<name>`, and without those that are idle.
+pub fn prefer_own(module: &[u8], own: usize) -> Result<Vec<u8>> {
     let mut out = Module::new();
     let (mut replaced, mut dropped) = (0, 0);
     for payload in Parser::new(0).parse_all(module) {
         let payload = payload.context("the filter's module cannot be read")?;
         if let Payload::ExportSection(reader) = &payload {
             let exports = reader.clone().into_iter().collect::<Result<Vec<_>, _>>()?;
-            let own: Vec<&str> = exports.iter().filter_map(|export| export.name.strip_prefix(OWN)).collect();
+            let names: Vec<&str> =
+                exports.iter().filter_map(|export| export.name.strip_prefix(OWN)).collect();
             let mut section = ExportSection::new();
             for export in &exports {
                 let kind = match export.kind {
@@ -39,7 +40,7 @@ pub fn prefer_own(module: &[u8]) -> Result<Vec<u8>> {
                         section.export(name, kind, export.index);
                         replaced += 1;
                     }
-                    None if own.contains(&export.name) => {}
+                    None if names.contains(&export.name) => {}
                     None if IDLE.contains(&export.name) => dropped += 1,
                     None => {
                         section.export(export.name, kind, export.index);
@@ -54,6 +55,6 @@ pub fn prefer_own(module: &[u8]) -> Result<Vec<u8>> {
         }
     }
     ensure!(dropped == IDLE.len(), "the module does not export all of {IDLE:?}: is there one to be dropped?");
-    ensure!(replaced > 0, "the module exports no callback of its own under {OWN}");
+    ensure!(replaced == own, "the module exports {replaced} callbacks of its own under {OWN}, not {own}");
     Ok(out.finish())
 }

@@ -31,7 +31,7 @@ pub fn noop_wasm() -> PathBuf {
     target().join("noop-filter.wasm")
 }
 
-/// The module that makes only the calls which none can go without, for the benchmark.
+/// The module that makes only the calls of Tollgate's headers, for the benchmark.
 #[cfg(feature = "bench")]
 pub fn floor_wasm() -> PathBuf {
     target().join("floor-filter.wasm")

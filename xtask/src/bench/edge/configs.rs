@@ -21,7 +21,7 @@ pub enum Subject {
     NoFilterMany,
     /// The module of `filter/examples/noop.rs`.
     Noop,
-    /// That of `filter/examples/floor.rs`: what no filter that tells who calls and what is left can go without.
+    /// That of `filter/examples/floor.rs`: the calls that Tollgate's headers cost, and nothing else.
     Floor,
     /// Envoy's `jwt_authn`, verifying each request, and `local_ratelimit`.
     Native,
