@@ -18,13 +18,20 @@ fn costs(over: &str) -> Value {
     policy
 }
 
-fn post(user: &str, length: Option<usize>) -> Headers {
-    let mut headers = headers("/cost", &token(user));
-    headers.push(match length {
-        Some(length) => ("content-length".to_owned(), length.to_string().into_bytes()),
-        None => ("transfer-encoding".to_owned(), b"chunked".to_vec()),
-    });
+/// The head of a request whose body comes with or without its length.
+fn post(user: &str, path: &str, length: Option<usize>) -> Headers {
+    let Some(length) = length else { return chunked(user, path) };
+    let mut headers = headers(path, &token(user));
+    headers.push(("content-length".to_owned(), length.to_string().into_bytes()));
     headers
+}
+
+/// An edge that has not got its first policy yet, for as long as the network is dead.
+fn without_policy(policy: &Value) -> World {
+    let mut w = World::new(policy, &[2]);
+    w.net = Net::Dead;
+    w.run(1);
+    w
 }
 
 fn body(bytes: usize) -> Vec<u8> {
@@ -38,7 +45,7 @@ fn a_body_that_comes_faster_than_it_is_read_is_never_more_than_the_proxy_buffers
     for (over, passes) in [("unmetered", true), ("refuse", false)] {
         let mut w = world(&costs(over));
         assert_eq!(w.get(0, "alice", "/x"), "pass");
-        let sending = w.send(0, post("alice", None));
+        let sending = w.send(0, chunked("alice", "/cost"));
         let whole = body(3 * MIB);
         w.request_body(sending, &whole[..200_000], false);
         // As much as the proxy reads at once.
@@ -66,7 +73,7 @@ fn bodies_without_a_length_wait_as_copies_while_there_is_room_and_else_with_the_
     let fit = ROOM_BYTES / BOUND;
     // Twice: a body that is through, refused, or broken off gives its room back.
     for round in 0..2 {
-        let begin = |w: &mut World, number: usize| w.send(0, post(&format!("u{round}-{number}"), None));
+        let begin = |w: &mut World, number: usize| w.send(0, chunked(&format!("u{round}-{number}"), "/cost"));
         let streams: Vec<_> = (0..fit + 2).map(|number| begin(&mut w, number)).collect();
         let copied = |w: &World, of: Sending| w.look(of, |stream| !stream.request.is_buffered);
         let small = begin(&mut w, 99);
@@ -93,7 +100,7 @@ fn bodies_without_a_length_wait_as_copies_while_there_is_room_and_else_with_the_
         assert!(streams[..fit - 1].iter().all(|of| copied(&w, *of)));
         assert_eq!(streams.iter().filter(|of| copied(&w, **of)).count(), fit - 1);
         // One that says its length needs no room.
-        let declared = w.send(0, post("declared", Some(BOUND)));
+        let declared = w.send(0, post("declared", "/cost", Some(BOUND)));
         w.request_body(declared, head, false);
         assert!(!copied(&w, declared));
         w.end(declared);
@@ -143,34 +150,24 @@ fn bodies_without_a_length_wait_as_copies_while_there_is_room_and_else_with_the_
     }
 }
 
-/// Bodies that fill a worker's room, while it has no policy.
-fn full_room_without_policy(over: &str) -> (World, Vec<Sending>) {
-    let mut w = World::new(&costs(over), &[2]);
-    w.net = Net::Dead;
-    w.run(1);
-    let fillers = (0..ROOM_BYTES / BOUND).map(|number| {
-        let filler = w.send(0, post(&format!("f{number}"), None));
+/// Bodies fill a worker's room, while it has no policy.
+fn full_room_without_policy() -> World {
+    let mut w = without_policy(&costs("refuse"));
+    for number in 0..ROOM_BYTES / BOUND {
+        let filler = w.send(0, chunked(&format!("f{number}"), "/cost"));
         w.request_body(filler, &body(BOUND)[..BOUND - 1], false);
-        filler
-    });
-    let fillers = fillers.collect();
+    }
     assert_eq!(w.room_of(0), ROOM_BYTES / BOUND * (BOUND - 1));
-    (w, fillers)
+    w
 }
 
 #[test]
 fn what_finds_no_room_before_the_first_policy_still_passes_where_nothing_of_it_is_read() {
-    let to = |path: &str| {
-        let mut head = post("alice", None);
-        let at = head.iter().position(|(name, _)| name == ":path").unwrap();
-        head[at].1 = path.as_bytes().to_vec();
-        head
-    };
-    let (mut w, _fillers) = full_room_without_policy("refuse");
+    let mut w = full_room_without_policy();
     // A long one in parts; one in parts that would be read; one in a single part that would.
-    let long = w.send(0, to("/x"));
-    let halves = w.send(0, to("/cost"));
-    let single = w.send(0, to("/cost"));
+    let long = w.send(0, chunked("alice", "/x"));
+    let halves = w.send(0, chunked("alice", "/cost"));
+    let single = w.send(0, chunked("alice", "/cost"));
     let whole = body(2 * MIB);
     for part in whole[..MIB + 500_000].chunks(MIB / 2) {
         w.request_body(long, part, false);
@@ -191,14 +188,12 @@ fn what_finds_no_room_before_the_first_policy_still_passes_where_nothing_of_it_i
 
 #[test]
 fn a_last_part_that_finds_no_room_before_the_first_policy_waits_with_the_proxy() {
-    let mut w = World::new(&costs("refuse"), &[2]);
-    w.net = Net::Dead;
-    w.run(1);
-    let sending = w.send(0, post("alice", None));
+    let mut w = without_policy(&costs("refuse"));
+    let sending = w.send(0, chunked("alice", "/cost"));
     let whole = body(BOUND);
     w.request_body(sending, &whole[..20_000], false);
     for number in 0..ROOM_BYTES / BOUND {
-        let filler = w.send(0, post(&format!("f{number}"), None));
+        let filler = w.send(0, chunked(&format!("f{number}"), "/cost"));
         w.request_body(filler, &whole[..BOUND - 1_000], false);
     }
     assert!(!w.look(sending, |stream| stream.request.is_buffered));
@@ -213,10 +208,8 @@ fn a_last_part_that_finds_no_room_before_the_first_policy_waits_with_the_proxy()
 fn a_body_that_comes_before_the_first_policy_is_read_when_that_has_come() {
     let length = 100_000;
     for declared in [None, Some(length)] {
-        let mut w = World::new(&costs("refuse"), &[2]);
-        w.net = Net::Dead;
-        w.run(1);
-        let sending = w.send(0, post("alice", declared));
+        let mut w = without_policy(&costs("refuse"));
+        let sending = w.send(0, post("alice", "/cost", declared));
         let whole = body(length);
         w.request_body(sending, &whole[..60_000], false);
         w.net = Net::Fine(4);
@@ -239,13 +232,8 @@ fn a_body_that_is_too_long_before_the_first_policy_is_not_lost_where_nothing_of_
         ("/cost", None, "413"),
         ("/cost", Some(3 * MIB), "413"),
     ] {
-        let mut w = World::new(&costs("refuse"), &[2]);
-        w.net = Net::Dead;
-        w.run(1);
-        let mut head = post("alice", declared);
-        let at = head.iter().position(|(name, _)| name == ":path").unwrap();
-        head[at].1 = path.as_bytes().to_vec();
-        let sending = w.send(0, head);
+        let mut w = without_policy(&costs("refuse"));
+        let sending = w.send(0, post("alice", path, declared));
         let whole = body(3 * MIB);
         for part in whole[..2 * MIB].chunks(100_000) {
             w.request_body(sending, part, false);
@@ -266,10 +254,8 @@ fn a_body_that_is_too_long_before_the_first_policy_is_not_lost_where_nothing_of_
 fn a_body_that_a_larger_bound_would_have_read_gets_503_where_it_was_not_kept() {
     let mut policy = costs("refuse");
     policy["bodies"]["json_bytes_max"] = json!(MIB);
-    let mut w = World::new(&policy, &[2]);
-    w.net = Net::Dead;
-    w.run(1);
-    let sending = w.send(0, post("alice", None));
+    let mut w = without_policy(&policy);
+    let sending = w.send(0, chunked("alice", "/cost"));
     w.request_body(sending, &body(MIB)[..BOUND + 1], false);
     w.net = Net::Fine(4);
     w.run(1_500);
@@ -280,9 +266,9 @@ fn a_body_that_a_larger_bound_would_have_read_gets_503_where_it_was_not_kept() {
 fn a_copied_body_is_read_again_when_newer_keys_have_come() {
     let mut policy = costs("refuse");
     let mut w = world(&policy);
-    let mut head = post("alice", None);
-    head[3].1 = format!("Bearer {}", sign("k2", &claims("alice"))).into_bytes();
-    let sending = w.send(0, head);
+    let mut unknown_key = chunked("alice", "/cost");
+    unknown_key[3].1 = format!("Bearer {}", sign("k2", &claims("alice"))).into_bytes();
+    let sending = w.send(0, unknown_key);
     let whole = body(BOUND);
     for part in whole.chunks(100_000).take(2) {
         w.request_body(sending, part, false);
@@ -306,7 +292,7 @@ fn a_body_is_read_on_when_a_policy_with_a_larger_bound_comes_in_the_middle() {
     policy["bodies"]["json_bytes_max"] = json!(50_000);
     let mut w = world(&policy);
     assert_eq!(w.get(0, "alice", "/x"), "pass");
-    let sending = w.send(0, post("alice", None));
+    let sending = w.send(0, chunked("alice", "/cost"));
     let whole = body(100_000);
     w.request_body(sending, &whole[..40_000], false);
     w.plane.apply(serde_json::from_value(costs("refuse")).unwrap());
@@ -326,12 +312,8 @@ fn a_body_may_end_with_trailers() {
         [(false, None), (false, Some(9_000)), (true, None), (true, Some(9_000))]
     {
         let policy = costs("refuse");
-        let mut w = if waits_for_policy { World::new(&policy, &[2]) } else { world(&policy) };
-        if waits_for_policy {
-            w.net = Net::Dead;
-            w.run(1);
-        }
-        let sending = w.send(0, post("alice", declared));
+        let mut w = if waits_for_policy { without_policy(&policy) } else { world(&policy) };
+        let sending = w.send(0, post("alice", "/cost", declared));
         let whole = body(9_000);
         w.request_body(sending, &whole[..5_000], false);
         w.request_body(sending, &whole[5_000..], false);

@@ -9,12 +9,6 @@ use super::*;
 
 const EXCEEDED: &str = "429 quota-exceeded";
 
-fn chunked(user: &str, path: &str) -> Headers {
-    let mut headers = headers(path, &token(user));
-    headers.push(("transfer-encoding".to_owned(), b"chunked".to_vec()));
-    headers
-}
-
 fn alone(policy: &Value) -> World {
     let mut w = World::configured(policy, &[2], &json!({ "policy": policy }).to_string());
     w.net = Net::Refused;

@@ -100,6 +100,13 @@ fn headers(path: &str, token: &str) -> Headers {
     .collect()
 }
 
+/// The head of a request whose body comes without its length.
+fn chunked(user: &str, path: &str) -> Headers {
+    let mut headers = headers(path, &token(user));
+    headers.push(("transfer-encoding".to_owned(), b"chunked".to_vec()));
+    headers
+}
+
 fn subscription(tier: &str) -> Subscription {
     serde_json::from_value(json!({"tier": tier, "anchor_ms": START_MS})).unwrap()
 }

@@ -217,15 +217,7 @@ impl World {
             stream.request.ended = true;
         });
         let flow = request.map_or(Flow::Continue, |request| request.on_request_trailers());
-        let now_ms = self.mono_ms.get();
-        if flow == Flow::Continue {
-            self.change(of, |stream| {
-                stream.resumed = true;
-                stream.resumed_at_ms = now_ms;
-                stream.request.pass();
-            });
-        }
-        self.pump();
+        self.after_body(of, flow);
     }
 
     /// Shows the filter what has come of a request's body.
@@ -240,6 +232,11 @@ impl World {
             Flow::Pause if stream.answer.is_none() => stream.request.buffer(),
             Flow::Pause | Flow::Continue => {}
         });
+        self.after_body(of, flow);
+    }
+
+    /// The request goes on with what has come, where the filter lets it.
+    fn after_body(&mut self, of: Sending, flow: Flow) {
         if flow == Flow::Continue {
             let now_ms = self.mono_ms.get();
             self.change(of, |stream| {
